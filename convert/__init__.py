@@ -1,0 +1,1 @@
+"""The converter from Hugging Face checkpoints to MLX folders."""

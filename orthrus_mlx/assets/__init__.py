@@ -1,0 +1,1 @@
+"""The embedded demo checkpoint (see demo/README.md, its model card)."""

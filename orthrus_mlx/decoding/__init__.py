@@ -1,0 +1,1 @@
+"""The decode cycle: draft, verify, commit, and the policy that spends it."""

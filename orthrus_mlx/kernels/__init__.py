@@ -1,0 +1,1 @@
+"""Custom kernels, their references in plain MLX, and the choice between them."""

@@ -1,0 +1,1 @@
+"""Training of both views: the demo base model and the distilled diffusion view."""

@@ -1,0 +1,1 @@
+"""The program that writes the demo model's training text."""
