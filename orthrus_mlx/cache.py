@@ -1,0 +1,151 @@
+"""The KV cache that both views share.
+
+Invariant: rows below `offset` hold verified tokens of the AR view and never change; rows at and above it are
+scratch. A pass stages a block's keys and values behind the prefix and attends to prefix + block; `commit`
+advances the offset over the rows that were accepted. Rejecting is doing nothing, so whatever interrupts a
+pass (an exception, a closed iterator, Ctrl-C) leaves a valid cache.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+from mlx_lm.models import cache as mlx_lm_cache
+
+from .errors import CheckpointError, RequestError
+
+CHUNK = 256
+"""Rows by which a buffer grows, mlx-lm's step: growth copies the buffer, so not row by row."""
+
+
+class LayerCache:
+    """One layer's keys and values [1, G, capacity, D], seen by attention as an mlx-lm cache."""
+
+    def __init__(self, shared: KVCache):
+        self._shared = shared
+        self.keys: mx.array | None = None
+        self.values: mx.array | None = None
+
+    @property
+    def offset(self) -> int:
+        return self._shared.offset
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+        """Stage keys and values [1, G, L, D] at rows offset..offset+L-1; returns prefix + block [1, G, offset+L, D]."""
+        start, end = self.offset, self.offset + keys.shape[2]
+        self.keys = _grown(self.keys, keys, start, end)
+        self.values = _grown(self.values, values, start, end)
+        self.keys[..., start:end, :] = keys
+        self.values[..., start:end, :] = values
+        return self.keys[..., :end, :], self.values[..., :end, :]
+
+
+def _grown(buffer: mx.array | None, block: mx.array, start: int, end: int) -> mx.array:
+    if buffer is not None and end <= buffer.shape[2]:
+        return buffer
+    shape = list(block.shape)
+    shape[2] = -(-end // CHUNK) * CHUNK
+    if buffer is None or start == 0:
+        return mx.zeros(shape, block.dtype)
+    shape[2] -= start
+    return mx.concatenate([buffer[..., :start, :], mx.zeros(shape, block.dtype)], axis=2)
+
+
+class KVCache:
+    """The cache of one sequence: a sequence of `LayerCache` with one common `offset`."""
+
+    def __init__(self, num_layers: int):
+        self.offset = 0
+        self.layers = [LayerCache(self) for _ in range(num_layers)]
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[LayerCache]:
+        return iter(self.layers)
+
+    def __getitem__(self, index: int) -> LayerCache:
+        return self.layers[index]
+
+    def commit(self, rows: int) -> None:
+        """Keep the first `rows` staged rows."""
+        self.offset += rows
+
+    def trim(self, rows: int) -> None:
+        """Forget the last `rows` committed rows (all of them where there are fewer)."""
+        self.offset = max(self.offset - rows, 0)
+
+    @property
+    def arrays(self) -> list[mx.array]:
+        """Every buffer, for `mx.eval`."""
+        return [a for layer in self.layers for a in (layer.keys, layer.values) if a is not None]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(a.nbytes for a in self.arrays)
+
+    # mlx-lm's prompt caches -------------------------------------------------------------------------
+
+    @classmethod
+    def from_mlx_lm(cls, caches: Sequence[Any]) -> KVCache:
+        """Adopt the buffers of an mlx-lm prompt cache (a list of its plain `KVCache`, one per layer).
+
+        Raises:
+            RequestError: a layer is of another class (rotating, quantised), or layers disagree on the offset.
+        """
+        for i, c in enumerate(caches):
+            if type(c) is not mlx_lm_cache.KVCache:
+                raise RequestError(
+                    f"prompt_cache: layer {i} is a {type(c).__name__}; only mlx-lm's plain KVCache is supported"
+                )
+        if len({c.offset for c in caches}) > 1:
+            raise RequestError("prompt_cache: layers disagree on the offset; rebuild the cache")
+        shared = cls(len(caches))
+        for layer, c in zip(shared.layers, caches, strict=True):
+            layer.keys, layer.values = c.keys, c.values
+        shared.offset = caches[0].offset if caches else 0
+        return shared
+
+    def write_to(self, caches: Sequence[Any]) -> None:
+        """Give the buffers and the offset to an mlx-lm prompt cache of as many layers, in place."""
+        for layer, c in zip(self.layers, caches, strict=True):
+            c.keys, c.values, c.offset = layer.keys, layer.values, self.offset
+
+    def save(self, path: str | Path, metadata: dict[str, str] | None = None) -> None:
+        """Write an mlx-lm prompt-cache file (`.safetensors`), atomically; mlx-lm can load it and so can `load`."""
+        if self.offset == 0:
+            raise RequestError("the cache is empty; there is nothing to save")
+        path = Path(path)
+        caches = [mlx_lm_cache.KVCache() for _ in self.layers]
+        self.write_to(caches)
+        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".safetensors")
+        os.close(handle)
+        try:
+            mlx_lm_cache.save_prompt_cache(partial, caches, metadata)
+            with Path(partial).open("rb") as f:
+                os.fsync(f.fileno())
+            Path(partial).replace(path)
+        except BaseException:
+            Path(partial).unlink(missing_ok=True)
+            raise
+
+    @classmethod
+    def load(cls, path: str | Path) -> tuple[KVCache, dict[str, str]]:
+        """Read an mlx-lm prompt-cache file. Returns the cache and the file's metadata.
+
+        Raises:
+            CheckpointError: the file is missing, damaged, or holds another kind of cache.
+        """
+        try:
+            caches, metadata = mlx_lm_cache.load_prompt_cache(str(path), return_metadata=True)
+            return cls.from_mlx_lm(caches), metadata
+        except RequestError as error:
+            raise CheckpointError(f"{path}: {error}") from error
+        except Exception as error:
+            # mlx-lm unpacks the file by position: a damaged one fails with whatever the first step raises.
+            raise CheckpointError(f"{path}: not a readable mlx-lm prompt cache ({error})") from error

@@ -1,0 +1,205 @@
+"""Qwen3 with two attention views over one KV cache (Orthrus, arXiv 2605.12825, section 3).
+
+The autoregressive (AR) view is plain Qwen3: causal attention, keys and values go to the cache. The diffusion
+view has its own attention weights (`*_diff`) in every layer and shares all else; a block's rows attend to the
+cached prefix and to each other in both directions. Neither view knows how its rows are used: that is decoding.
+
+Shapes: B batch, L rows, H query heads, G key/value heads, D head_dim, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.nn.layers.distributed import shard_linear
+from mlx_lm.models.activations import swiglu
+from mlx_lm.models.rope_utils import initialize_rope
+
+from .config import ModelArgs
+
+AR = ""
+DIFFUSION = "_diff"
+"""A view is named by the suffix of its weights."""
+
+
+class Attention(nn.Module):
+    def __init__(self, args: ModelArgs):
+        super().__init__()
+        dim, head_dim = args.hidden_size, args.head_dim
+        self.n_heads = args.num_attention_heads
+        self.n_kv_heads = args.num_key_value_heads
+        self.scale = head_dim**-0.5
+        for view in (AR, DIFFUSION) if args.has_diffusion_view else (AR,):
+            self[f"q_proj{view}"] = nn.Linear(dim, self.n_heads * head_dim, bias=False)
+            self[f"k_proj{view}"] = nn.Linear(dim, self.n_kv_heads * head_dim, bias=False)
+            self[f"v_proj{view}"] = nn.Linear(dim, self.n_kv_heads * head_dim, bias=False)
+            self[f"o_proj{view}"] = nn.Linear(self.n_heads * head_dim, dim, bias=False)
+            self[f"q_norm{view}"] = nn.RMSNorm(head_dim, eps=args.rms_norm_eps)
+            self[f"k_norm{view}"] = nn.RMSNorm(head_dim, eps=args.rms_norm_eps)
+        self.rope = initialize_rope(
+            head_dim,
+            base=args.rope_theta,
+            traditional=False,
+            scaling_config=args.rope_scaling,
+            max_position_embeddings=args.max_position_embeddings,
+        )
+
+    def qkv(self, x: mx.array, offset: Any, view: str) -> tuple[mx.array, mx.array, mx.array]:
+        """Queries [B, H, L, D], keys and values [B, G, L, D] of `x` [B, L, hidden], rotated to position `offset`.
+
+        `offset` is an int, or an int array [B] with one first position per batch row.
+        """
+        B, L, _ = x.shape
+        q = self[f"q_proj{view}"](x).reshape(B, L, self.n_heads, -1)
+        k = self[f"k_proj{view}"](x).reshape(B, L, self.n_kv_heads, -1)
+        v = self[f"v_proj{view}"](x).reshape(B, L, self.n_kv_heads, -1)
+        q = self[f"q_norm{view}"](q).transpose(0, 2, 1, 3)
+        k = self[f"k_norm{view}"](k).transpose(0, 2, 1, 3)
+        return self.rope(q, offset=offset), self.rope(k, offset=offset), v.transpose(0, 2, 1, 3)
+
+    def output(self, attended: mx.array, view: str) -> mx.array:
+        """[B, H, L, D] -> [B, L, hidden]."""
+        B, _, L, _ = attended.shape
+        return self[f"o_proj{view}"](attended.transpose(0, 2, 1, 3).reshape(B, L, -1))
+
+    def __call__(self, x: mx.array, mask: mx.array | str | None = None, cache: Any = None, view: str = AR):
+        q, k, v = self.qkv(x, cache.offset if cache is not None else 0, view)
+        if cache is not None:
+            k, v = cache.update_and_fetch(k, v)
+        attended = mx.fast.scaled_dot_product_attention(q, k, v, scale=self.scale, mask=mask)
+        return self.output(attended, view)
+
+
+class MLP(nn.Module):
+    def __init__(self, dim: int, hidden_dim: int):
+        super().__init__()
+        self.gate_proj = nn.Linear(dim, hidden_dim, bias=False)
+        self.down_proj = nn.Linear(hidden_dim, dim, bias=False)
+        self.up_proj = nn.Linear(dim, hidden_dim, bias=False)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return self.down_proj(swiglu(self.gate_proj(x), self.up_proj(x)))
+
+
+class TransformerBlock(nn.Module):
+    def __init__(self, args: ModelArgs):
+        super().__init__()
+        self.self_attn = Attention(args)
+        self.mlp = MLP(args.hidden_size, args.intermediate_size)
+        self.input_layernorm = nn.RMSNorm(args.hidden_size, eps=args.rms_norm_eps)
+        self.post_attention_layernorm = nn.RMSNorm(args.hidden_size, eps=args.rms_norm_eps)
+
+    def __call__(self, x: mx.array, mask: mx.array | str | None = None, cache: Any = None, view: str = AR):
+        h = x + self.self_attn(self.input_layernorm(x), mask, cache, view)
+        return h + self.mlp(self.post_attention_layernorm(h))
+
+
+class OrthrusModel(nn.Module):
+    def __init__(self, args: ModelArgs):
+        super().__init__()
+        self.embed_tokens = nn.Embedding(args.vocab_size, args.hidden_size)
+        self.layers = [TransformerBlock(args) for _ in range(args.num_hidden_layers)]
+        self.norm = nn.RMSNorm(args.hidden_size, eps=args.rms_norm_eps)
+
+    def __call__(
+        self,
+        inputs: mx.array,
+        cache: Sequence[Any] | None = None,
+        input_embeddings: mx.array | None = None,
+        view: str = AR,
+    ) -> mx.array:
+        """Hidden states [B, L, hidden] after the final norm. The diffusion view attends without a mask."""
+        h = self.embed_tokens(inputs) if input_embeddings is None else input_embeddings
+        mask = "causal" if view == AR and h.shape[1] > 1 else None
+        for layer, layer_cache in zip(self.layers, cache or [None] * len(self.layers), strict=True):
+            h = layer(h, mask, layer_cache, view)
+        return self.norm(h)
+
+
+class Model(nn.Module):
+    def __init__(self, args: ModelArgs):
+        super().__init__()
+        self.args = args
+        self.model_type = args.model_type
+        self.model = OrthrusModel(args)
+        if not args.tie_word_embeddings:
+            self.lm_head = nn.Linear(args.hidden_size, args.vocab_size, bias=False)
+
+    def __call__(
+        self,
+        inputs: mx.array,
+        cache: Sequence[Any] | None = None,
+        input_embeddings: mx.array | None = None,
+        view: str = AR,
+    ) -> mx.array:
+        """Logits [B, L, V] of token ids [B, L].
+
+        With `cache` (one entry per layer: mlx-lm caches, or an `orthrus_mlx.cache.KVCache`) the rows stand at
+        positions `offset ..`; without, at 0. The diffusion view's row i speaks of position offset + i + 1.
+        """
+        return self.head(self.model(inputs, cache, input_embeddings, view))
+
+    def head(self, hidden: mx.array) -> mx.array:
+        """Logits [..., V] of hidden states [..., hidden]."""
+        if self.args.tie_word_embeddings:
+            return self.model.embed_tokens.as_linear(hidden)
+        return self.lm_head(hidden)
+
+    def sanitize(self, weights: dict[str, mx.array]) -> dict[str, mx.array]:
+        """Drop what a checkpoint may carry beside this model: a copy of a tied head, rotary tables."""
+        drop = {"lm_head.weight"} if self.args.tie_word_embeddings else set()
+        return {k: v for k, v in weights.items() if k not in drop and "rotary_emb.inv_freq" not in k}
+
+    def shard(self, group: mx.distributed.Group | None = None) -> None:
+        """Split both views' heads and the MLP over the ranks of `group`, in place."""
+        group = group or mx.distributed.init()
+        ranks = group.size()
+        views = (AR, DIFFUSION) if self.args.has_diffusion_view else (AR,)
+        for layer in self.model.layers:
+            attention, mlp = layer.self_attn, layer.mlp
+            for view in views:
+                for name in ("q_proj", "k_proj", "v_proj"):
+                    attention[name + view] = shard_linear(
+                        attention[name + view], "all-to-sharded", group=group
+                    )
+                attention["o_proj" + view] = shard_linear(
+                    attention["o_proj" + view], "sharded-to-all", group=group
+                )
+            attention.n_heads //= ranks
+            attention.n_kv_heads //= ranks
+            mlp.gate_proj = shard_linear(mlp.gate_proj, "all-to-sharded", group=group)
+            mlp.down_proj = shard_linear(mlp.down_proj, "sharded-to-all", group=group)
+            mlp.up_proj = shard_linear(mlp.up_proj, "all-to-sharded", group=group)
+
+    @property
+    def layers(self) -> list[TransformerBlock]:
+        return self.model.layers
+
+
+def parameter_shapes(args: ModelArgs) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every unquantised tensor that `args` demands, in Hugging Face's names."""
+    dim, D = args.hidden_size, args.head_dim
+    q, kv = args.num_attention_heads * D, args.num_key_value_heads * D
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (args.vocab_size, dim)}
+    for i in range(args.num_hidden_layers):
+        layer = f"model.layers.{i}"
+        for view in (AR, DIFFUSION) if args.has_diffusion_view else (AR,):
+            attention = f"{layer}.self_attn"
+            shapes[f"{attention}.q_proj{view}.weight"] = (q, dim)
+            shapes[f"{attention}.k_proj{view}.weight"] = (kv, dim)
+            shapes[f"{attention}.v_proj{view}.weight"] = (kv, dim)
+            shapes[f"{attention}.o_proj{view}.weight"] = (dim, q)
+            shapes[f"{attention}.q_norm{view}.weight"] = (D,)
+            shapes[f"{attention}.k_norm{view}.weight"] = (D,)
+        shapes[f"{layer}.mlp.gate_proj.weight"] = (args.intermediate_size, dim)
+        shapes[f"{layer}.mlp.up_proj.weight"] = (args.intermediate_size, dim)
+        shapes[f"{layer}.mlp.down_proj.weight"] = (dim, args.intermediate_size)
+        shapes[f"{layer}.input_layernorm.weight"] = (dim,)
+        shapes[f"{layer}.post_attention_layernorm.weight"] = (dim,)
+    shapes["model.norm.weight"] = (dim,)
+    if not args.tie_word_embeddings:
+        shapes["lm_head.weight"] = (args.vocab_size, dim)
+    return shapes
