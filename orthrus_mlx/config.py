@@ -102,9 +102,7 @@ class ModelArgs:
                 f"num_key_value_heads {args.num_key_value_heads}"
             )
         if args.head_dim % 2:
-            raise ConfigError(
-                f"config.json: head_dim {args.head_dim} is odd; rotary embeddings need an even one"
-            )
+            raise ConfigError(f"config.json: head_dim {args.head_dim} is odd; rotary embeddings need an even one")
         _read_diffusion(config, args)
         return args
 
@@ -120,25 +118,19 @@ def _orthrus_object(config: dict[str, Any]) -> dict[str, Any]:
         raise ConfigError("config.json: `orthrus` must be an object with block_size and mask_token_id")
     missing = [k for k in ("block_size", "mask_token_id") if "orthrus" in config and k not in side_car]
     if missing:
-        raise ConfigError(
-            f"config.json: `orthrus` lacks {' and '.join(missing)}; convert the checkpoint again"
-        )
+        raise ConfigError(f"config.json: `orthrus` lacks {' and '.join(missing)}; convert the checkpoint again")
     return {k: v for k, v in side_car.items() if k in ("block_size", "mask_token_id")}
 
 
 def _read_diffusion(config: dict[str, Any], args: ModelArgs) -> None:
     named = [k for k in ("block_size", "mask_token_id") if config.get(k) is not None]
     architectures = config.get("architectures")
-    claims = args.model_type == "orthrus" or (
-        isinstance(architectures, list) and "OrthrusLM" in architectures
-    )
+    claims = args.model_type == "orthrus" or (isinstance(architectures, list) and "OrthrusLM" in architectures)
     if not named and not claims:
         return
     for key in ("block_size", "mask_token_id"):
         if key not in named:
-            raise ConfigError(
-                f"config.json: {key} is missing; an Orthrus model needs block_size and mask_token_id"
-            )
+            raise ConfigError(f"config.json: {key} is missing; an Orthrus model needs block_size and mask_token_id")
     args.block_size = _integer(config, "block_size", 2, MAX_BLOCK_SIZE)
     args.mask_token_id = _integer(config, "mask_token_id", 0, args.vocab_size - 1)
 
@@ -155,9 +147,7 @@ def _refuse_unsupported(config: dict[str, Any]) -> None:
     if config.get("attention_bias"):
         raise ConfigError("config.json: attention_bias is on; Qwen3 attention without bias is supported")
     if config.get("hidden_act", "silu") != "silu":
-        raise ConfigError(
-            f"config.json: hidden_act {config['hidden_act']!r} is not supported; expected 'silu'"
-        )
+        raise ConfigError(f"config.json: hidden_act {config['hidden_act']!r} is not supported; expected 'silu'")
 
 
 def _rope(config: dict[str, Any]) -> tuple[float, dict[str, Any] | None]:
@@ -174,9 +164,7 @@ def _rope(config: dict[str, Any]) -> tuple[float, dict[str, Any] | None]:
     }
     kind = scaling["rope_type"]
     if kind not in _ROPE_TYPES:
-        raise ConfigError(
-            f"config.json: rope type {kind!r} is not supported; expected one of {', '.join(_ROPE_TYPES)}"
-        )
+        raise ConfigError(f"config.json: rope type {kind!r} is not supported; expected one of {', '.join(_ROPE_TYPES)}")
     if kind == "default":
         return theta, None
     scaling["factor"] = _positive(scaling, "factor")
@@ -202,9 +190,7 @@ def _check_yarn(scaling: dict[str, Any]) -> None:
     standard = 0.1 * math.log(scaling["factor"]) + 1.0 if scaling["factor"] > 1 else 1.0
     factor = scaling.pop("attention_factor", None)
     if factor is not None and not (_is_number(factor) and math.isclose(factor, standard, rel_tol=1e-6)):
-        raise ConfigError(
-            f"config.json: yarn attention_factor {factor!r} is not supported; expected {standard:.6f}"
-        )
+        raise ConfigError(f"config.json: yarn attention_factor {factor!r} is not supported; expected {standard:.6f}")
     if scaling.pop("truncate", True) is not True:
         raise ConfigError("config.json: yarn truncate=false is not supported")
 

@@ -162,12 +162,8 @@ class Model(nn.Module):
             attention, mlp = layer.self_attn, layer.mlp
             for view in views:
                 for name in ("q_proj", "k_proj", "v_proj"):
-                    attention[name + view] = shard_linear(
-                        attention[name + view], "all-to-sharded", group=group
-                    )
-                attention["o_proj" + view] = shard_linear(
-                    attention["o_proj" + view], "sharded-to-all", group=group
-                )
+                    attention[name + view] = shard_linear(attention[name + view], "all-to-sharded", group=group)
+                attention["o_proj" + view] = shard_linear(attention["o_proj" + view], "sharded-to-all", group=group)
             attention.n_heads //= ranks
             attention.n_kv_heads //= ranks
             mlp.gate_proj = shard_linear(mlp.gate_proj, "all-to-sharded", group=group)
