@@ -1,0 +1,31 @@
+"""Reading the prompt into the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import mlx.core as mx
+
+from ..cache import KVCache
+from ..model import Model
+
+Progress = Callable[[int, int], None]
+"""mlx-lm's prompt_progress_callback: (tokens processed, tokens in the prompt)."""
+
+
+def prefill(model: Model, prompt: mx.array, cache: KVCache, *, step_size: int, progress: Progress | None) -> None:
+    """Commit all of `prompt` [n] but its last token, `step_size` tokens a pass; no logits are computed.
+
+    Memory above the cache is that of one chunk. The last token is left for the first cycle, which needs its
+    logits (or drafts behind it).
+    """
+    total = prompt.size
+    report = progress or (lambda processed, total: None)
+    report(0, total)
+    for start in range(0, total - 1, step_size):
+        chunk = prompt[start : min(start + step_size, total - 1)]
+        model.model(chunk[None], cache)
+        cache.commit(chunk.size)
+        mx.eval(cache.arrays)
+        mx.clear_cache()
+        report(start + chunk.size, total)

@@ -1,0 +1,72 @@
+"""What a generation did, counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class DecodeStats:
+    """Counts of one generation. A *cycle* is one target pass that emits tokens; a one-token step is a cycle of one.
+
+    Attributes:
+        mode: "ar", "diffusion" or "auto".
+        exactness: what the probe showed for the target passes (see `orthrus_mlx.exactness`).
+        tokens: tokens emitted.
+        cycles: target passes that emitted them.
+        ar_passes, diffusion_passes: forward passes by view, the prompt's not counted.
+        drafted: draft tokens that went through verification.
+        accepted: of those, the ones that were emitted.
+        accepted_at: accepted_at[i] counts cycles whose draft i was accepted; drafted_at[i] those that verified one.
+        target_rows: target passes by the number of rows they carried.
+        host_syncs: times the host waited for the device.
+    """
+
+    mode: str = "ar"
+    exactness: str = ""
+    tokens: int = 0
+    cycles: int = 0
+    ar_passes: int = 0
+    diffusion_passes: int = 0
+    drafted: int = 0
+    accepted: int = 0
+    drafted_at: list[int] = field(default_factory=list)
+    accepted_at: list[int] = field(default_factory=list)
+    target_rows: dict[int, int] = field(default_factory=dict)
+    host_syncs: int = 0
+
+    @property
+    def tokens_per_cycle(self) -> float:
+        return self.tokens / self.cycles if self.cycles else 0.0
+
+    @property
+    def tokens_per_forward(self) -> float:
+        """Tokens per pass of either view (the paper's TPF)."""
+        passes = self.ar_passes + self.diffusion_passes
+        return self.tokens / passes if passes else 0.0
+
+    @property
+    def acceptance(self) -> float:
+        """Accepted / drafted."""
+        return self.accepted / self.drafted if self.drafted else 0.0
+
+    def summary(self) -> str:
+        """The counts on one line."""
+        return (
+            f"{self.cycles} cycles, {self.tokens_per_cycle:.2f} tokens per cycle, "
+            f"accepted {self.accepted}/{self.drafted} drafts, "
+            f"passes {self.ar_passes} ar + {self.diffusion_passes} diffusion, {self.exactness}"
+        )
+
+    def count_cycle(self, rows: int, accepted: int) -> None:
+        """Book a target pass over `rows` rows (one pending token, the rest drafts)."""
+        self.cycles += 1
+        self.target_rows[rows] = self.target_rows.get(rows, 0) + 1
+        self.drafted += rows - 1
+        self.accepted += accepted
+        missing = rows - 1 - len(self.drafted_at)
+        self.drafted_at.extend([0] * missing)
+        self.accepted_at.extend([0] * missing)
+        for i in range(rows - 1):
+            self.drafted_at[i] += 1
+            self.accepted_at[i] += i < accepted
