@@ -78,7 +78,7 @@ class KVCache:
 
     def trim(self, rows: int) -> None:
         """Forget the last `rows` committed rows (all of them where there are fewer)."""
-        self.offset = max(self.offset - rows, 0)
+        self.offset -= min(max(rows, 0), self.offset)
 
     @property
     def arrays(self) -> list[mx.array]:

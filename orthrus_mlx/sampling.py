@@ -104,7 +104,7 @@ class Sampling:
 
 def fresh_seed() -> int:
     """A seed from MLX's global random state, so that `mx.random.seed` makes unseeded calls reproducible."""
-    return int(mx.random.bits(()).item())
+    return int(mx.random.randint(0, 2**31 - 1).item())
 
 
 def position_keys(seed: int, position: int, rows: int) -> mx.array:
