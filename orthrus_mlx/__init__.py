@@ -42,7 +42,24 @@ _HOME = {
     "mlx_generate": "generation",
     "stream_generate": "generation",
 }
-__all__ = sorted(_HOME)
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DecodeStats",
+    "GenerationResponse",
+    "KVCache",
+    "OrthrusError",
+    "RequestError",
+    "Sampling",
+    "TrainingError",
+    "demo_folder",
+    "exactness_of",
+    "generate",
+    "load",
+    "load_model_and_tokenizer",
+    "mlx_generate",
+    "stream_generate",
+]
 
 
 def __getattr__(name: str) -> Any:

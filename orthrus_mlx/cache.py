@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +56,8 @@ def _grown(buffer: mx.array | None, block: mx.array, start: int, end: int) -> mx
     return mx.concatenate([buffer[..., :start, :], mx.zeros(shape, block.dtype)], axis=2)
 
 
-class KVCache:
-    """The cache of one sequence: a sequence of `LayerCache` with one common `offset`."""
+class KVCache(Sequence[LayerCache]):
+    """The cache of one sequence of tokens: a `LayerCache` per layer and one common `offset`."""
 
     def __init__(self, num_layers: int):
         self.offset = 0
@@ -66,10 +66,7 @@ class KVCache:
     def __len__(self) -> int:
         return len(self.layers)
 
-    def __iter__(self) -> Iterator[LayerCache]:
-        return iter(self.layers)
-
-    def __getitem__(self, index: int) -> LayerCache:
+    def __getitem__(self, index):
         return self.layers[index]
 
     def commit(self, rows: int) -> None:

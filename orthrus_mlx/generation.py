@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack, cast
 
 import mlx.core as mx
 from mlx_lm.generate import wired_limit
@@ -234,7 +234,7 @@ class _Session:
         exactness = exactness_of(model) if exact else OFF
         self.stats = stats if stats is not None else DecodeStats()
         self.stats.mode, self.stats.exactness = mode, str(exactness)
-        self._prefill = {"step_size": prefill_step_size, "progress": prompt_progress_callback}
+        self._step_size, self._progress = prefill_step_size, prompt_progress_callback
         self._decoder = Decoder(
             model,
             self.cache,
@@ -256,11 +256,11 @@ class _Session:
     def finish_reason(self) -> str:
         return "stop" if self._decoder.stopped else self._at_limit
 
-    def emissions(self) -> Iterator[Emission]:
+    def emissions(self) -> Generator[Emission]:
         with wired_limit(self.model):
             start = time.perf_counter()
             try:
-                self._decoder.read(self.prompt, **self._prefill)
+                self._decoder.read(self.prompt, step_size=self._step_size, progress=self._progress)
                 self._read_at = time.perf_counter()
                 self.prompt_seconds = self._read_at - start
                 yield from self._decoder.run()
@@ -320,7 +320,7 @@ def _encode(tokenizer: TokenizerWrapper, prompt: str | mx.array | Sequence[int])
 
 
 def _checked_prompt(prompt: Sequence[int] | mx.array, vocab_size: int) -> list[int]:
-    ids = prompt.tolist() if isinstance(prompt, mx.array) else list(prompt)
+    ids = cast(list[int], prompt.tolist()) if isinstance(prompt, mx.array) else list(prompt)
     if not ids:
         raise RequestError("the prompt is empty; give at least one token")
     for token in ids:
@@ -343,8 +343,9 @@ def _block_rows(model: Model, mode: str, block_size: int | None) -> int:
         raise RequestError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")
     if block_size is not None and not 2 <= block_size <= MAX_BLOCK_SIZE:
         raise RequestError(f"block_size must be in 2..{MAX_BLOCK_SIZE}, not {block_size!r}")
-    if not model.args.has_diffusion_view:
+    own_size = model.args.block_size
+    if own_size is None:
         if mode == "diffusion":
             raise RequestError("this model has no diffusion view; use mode='ar', or load an Orthrus checkpoint")
         return 1
-    return 1 if mode == "ar" else block_size or model.args.block_size
+    return 1 if mode == "ar" else block_size or own_size

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -19,6 +19,7 @@ from .json_file import read_object
 from .model import DIFFUSION, Model
 from .safetensors_file import TensorEntry, check_shapes, open_checkpoint
 
+Parameters = list[tuple[str, mx.array]]
 _FLOATS = ("F32", "F16", "BF16")
 _PACKED = ("U32", "U8")
 """Quantised weights and the scales of the mx and nv formats."""
@@ -88,7 +89,7 @@ def load_model(folder: Path, config: dict[str, Any], *, lazy: bool = False) -> M
     model = Model(args)
     tensors = model.sanitize(tensors)
     _quantize(model, config, tensors)
-    check_shapes(tensors, {name: p.shape for name, p in tree_flatten(model.parameters())})
+    check_shapes(tensors, {name: p.shape for name, p in cast(Parameters, tree_flatten(model.parameters()))})
     _check_dtypes(tensors)
     model.load_weights(list(_read(tensors).items()))
     model.eval()
@@ -168,7 +169,7 @@ def _read(tensors: dict[str, TensorEntry]) -> dict[str, mx.array]:
     arrays: dict[str, mx.array] = {}
     for file in sorted({entry.file for entry in tensors.values()}):
         try:
-            loaded = mx.load(str(file), format="safetensors")
+            loaded = cast(dict[str, mx.array], mx.load(str(file), format="safetensors"))
         except (RuntimeError, ValueError) as error:
             raise CheckpointError(f"{file}: MLX cannot read it ({error})") from error
         arrays |= {name: loaded[name] for name, entry in tensors.items() if entry.file == file}

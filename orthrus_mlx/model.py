@@ -148,7 +148,7 @@ class Model(nn.Module):
             return self.model.embed_tokens.as_linear(hidden)
         return self.lm_head(hidden)
 
-    def sanitize(self, weights: dict[str, mx.array]) -> dict[str, mx.array]:
+    def sanitize(self, weights: dict[str, Any]) -> dict[str, Any]:
         """Drop what a checkpoint may carry beside this model: a copy of a tied head, rotary tables."""
         drop = {"lm_head.weight"} if self.args.tie_word_embeddings else set()
         return {k: v for k, v in weights.items() if k not in drop and "rotary_emb.inv_freq" not in k}

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import mlx.core as mx
 
@@ -104,7 +105,7 @@ class Sampling:
 
 def fresh_seed() -> int:
     """A seed from MLX's global random state, so that `mx.random.seed` makes unseeded calls reproducible."""
-    return int(mx.random.randint(0, 2**31 - 1).item())
+    return cast(int, mx.random.randint(0, 2**31 - 1).item())
 
 
 def position_keys(seed: int, position: int, rows: int) -> mx.array:

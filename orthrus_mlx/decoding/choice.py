@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import mlx.core as mx
 
@@ -34,7 +35,7 @@ class StepwiseChoice:
             token = self.sampling.choose(row, position)
         else:
             token = self.sampler(row - mx.logsumexp(row, axis=-1, keepdims=True))
-        return int(token.item()), row[0]
+        return cast(int, token.item()), row[0]
 
 
 def matching_prefix(drafted: Sequence[int], chosen: Sequence[int]) -> int:

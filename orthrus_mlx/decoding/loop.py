@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import mlx.core as mx
 
@@ -144,10 +145,11 @@ class Decoder:
             self.policy.observe(rows, len(cycle), clock.lap())
             # The next draft runs on the device while the consumer takes this cycle's tokens.
             again = self._rows(len(cycle)) > (self.stepwise is None) and not self.stop_tokens.intersection(chosen)
-            drafts = self._draft(pending, len(cycle)) if again else None
+            if again:
+                drafts = self._draft(pending, len(cycle))
             with clock.paused():
                 yield cycle
-            if drafts is None:
+            if not again:
                 return pending
 
     def _pipelined_steps(self, pending: mx.array) -> Generator[list[Emission], None, mx.array]:
@@ -157,7 +159,7 @@ class Decoder:
         while True:
             ahead = self._step(token) if self._rows(unread=1) == 1 else None
             self.stats.host_syncs += 1
-            cycle = [Emission(int(token.item()), False, logits, 0)]
+            cycle = [Emission(cast(int, token.item()), False, logits, 0)]
             self.stats.count_cycle(1, 0)
             self.policy.observe(1, 1, clock.lap())
             with clock.paused():
@@ -226,7 +228,7 @@ class Decoder:
         """The one place where a block cycle waits for the device."""
         mx.eval(arrays)
         self.stats.host_syncs += 1
-        return [a.tolist() for a in arrays]
+        return [cast(list[int], a.tolist()) for a in arrays]
 
 
 class _Clock:

@@ -5,6 +5,7 @@ Pure bookkeeping: no device code, no clock of its own.
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Protocol
 
 
@@ -36,7 +37,7 @@ class MeasuredPolicy:
     tokens that doubles while it keeps losing, so that the time spent on it stays a bounded share.
     """
 
-    TRIAL_STEPS = {"ar": 4, "block": 1}
+    TRIAL_STEPS = MappingProxyType({"ar": 4, "block": 1})
     FIRST_PATIENCE = 32
     MOST_PATIENCE = 512
     WEIGHT = 0.3
