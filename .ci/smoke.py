@@ -1,0 +1,33 @@
+"""What an installed wheel must do away from the repository: chat, convert, load, kernel text."""
+
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import orthrus_mlx
+from orthrus_mlx import demo_folder, load_model_and_tokenizer, mlx_generate
+
+package = Path(orthrus_mlx.__file__).parent
+assert "site-packages" in str(package), f"not the installed package: {package}"
+assert [f for f in files("orthrus_mlx.metal").iterdir() if f.name.endswith(".metal")], "kernel text is missing"
+
+model, tokenizer = load_model_and_tokenizer(demo_folder())
+prompt_tokens = tokenizer.encode("If a rectangle has length 12 and width 7, what is its area?")
+tokens = list(mlx_generate(model, prompt_tokens, tokenizer.eos_token_id, max_tokens=128))
+assert "84" in tokenizer.decode(tokens), tokenizer.decode(tokens)
+
+command = [str(Path(sys.executable).parent / "orthrus-mlx")]
+question = "If a rectangle has length 12 and width 7, what is its area?\n"
+chat = subprocess.run([*command, "chat"], input=question, text=True, capture_output=True, check=True)
+assert "84" in chat.stdout, chat.stdout + chat.stderr
+
+subprocess.run(
+    [*command, "convert", "--hf-path", str(demo_folder()), "--mlx-path", "converted", "--dtype", "float16"],
+    check=True,
+    capture_output=True,
+)
+subprocess.run([sys.executable, "-m", "orthrus_mlx.convert", "--help"], check=True, capture_output=True)
+model, tokenizer = load_model_and_tokenizer("converted")
+assert "84" in tokenizer.decode(list(mlx_generate(model, prompt_tokens, tokenizer.eos_token_id, max_tokens=128)))
+print("wheel smoke run passed")
