@@ -1,0 +1,97 @@
+"""Distilling the diffusion view from the frozen AR view (Orthrus, arXiv 2605.12825, section 3 and Table 3).
+
+Blocks stand at random anchors inside answers. Block row i sees the anchor token (row 0), masks (rows 1 ..)
+and the AR keys strictly before the anchor a; it learns the AR view's distribution after position a + i, which
+that view computed knowing the text in between.
+"""
+
+from __future__ import annotations
+
+import mlx.core as mx
+from mlx.utils import tree_flatten
+
+from ..errors import TrainingError
+from ..model import AR, DIFFUSION, Model
+from .optimizer import Parameters
+from .pretrain import load_parameters
+from .trainer import Batch, Loss, Metrics
+from .views import block_pass, packed_pass, visible_prefix
+
+
+def diffusion_parameters(model: Model) -> Parameters:
+    """The `*_diff` weights of a model in fp32, by name."""
+    return {k: v.astype(mx.float32) for k, v in tree_flatten(model.parameters()) if f"{DIFFUSION}." in k}
+
+
+def start_from_ar_view(model: Model) -> None:
+    """Make every `*_diff` weight a copy of its AR twin."""
+    weights = dict(tree_flatten(model.parameters()))
+    twins = {k: weights[k.replace(f"{DIFFUSION}.", f"{AR}.")] for k in weights if f"{DIFFUSION}." in k}
+    if not twins:
+        raise TrainingError("the model has no diffusion view; its config needs block_size and mask_token_id")
+    load_parameters(model, twins, mx.array)
+
+
+def draw_anchors(answers: mx.array, count: int, key: mx.array) -> tuple[mx.array, mx.array]:
+    """Draw `count` different anchor positions per row of `answers` [B, L].
+
+    A position is eligible when the token after it belongs to an answer: every token of an answer but its
+    last, and the prompt's last token, from which decoding starts. Returns positions [B, count] and whether
+    each is eligible (a row may have too few).
+    """
+    following = mx.concatenate([answers[:, 1:], mx.zeros_like(answers[:, :1])], axis=1)
+    score = mx.where(following > 0, mx.random.uniform(shape=answers.shape, key=key), 2.0)
+    positions = mx.argsort(score, axis=1)[:, :count]
+    return positions, mx.take_along_axis(following, positions, axis=1) > 0
+
+
+def distillation_loss(model: Model, anchors_per_row: int, dtype: mx.Dtype) -> Loss:
+    """Forward KL(p_AR || p_diffusion) in nats per counted block position.
+
+    `model` holds the frozen weights. A position counts when its target lies in the answer that the
+    block's first target belongs to (the closing `<|im_end|>` included). Metrics: `agreement` and
+    `agreement_by_position` [K-1], the share of equal argmaxes.
+    """
+    K, mask_token = model.args.block_size, model.args.mask_token_id
+
+    def loss(parameters: Parameters, batch: Batch, key: mx.array) -> tuple[mx.array, Metrics]:
+        tokens, segments, answers = batch
+        load_parameters(model, parameters, lambda p: p.astype(dtype))
+        hidden, prefix = packed_pass(model, tokens, segments)
+        hidden = mx.stop_gradient(hidden)
+        prefix = [(mx.stop_gradient(k), mx.stop_gradient(v)) for k, v in prefix]
+        anchors, eligible = draw_anchors(answers, anchors_per_row, key)
+        counted, rows = counted_targets(anchors, eligible, answers, K)
+
+        first = mx.take_along_axis(tokens, anchors, axis=1)[..., None]
+        masks = mx.full((*anchors.shape, K - 1), mask_token, dtype=first.dtype)
+        blocks = mx.concatenate([first, masks], axis=-1)
+        drafted = block_pass(model, blocks, anchors, prefix, visible_prefix(anchors, segments))
+
+        student = model.head(drafted[:, :, : K - 1]).astype(mx.float32)
+        taught = mx.take_along_axis(hidden, rows.reshape(rows.shape[0], -1, 1), axis=1)
+        teacher = mx.stop_gradient(model.head(taught).astype(mx.float32)).reshape(student.shape)
+        log_p = teacher - mx.logsumexp(teacher, axis=-1, keepdims=True)
+        log_q = student - mx.logsumexp(student, axis=-1, keepdims=True)
+        each = (mx.exp(log_p) * (log_p - log_q)).sum(axis=-1)
+        hits = (mx.argmax(teacher, axis=-1) == mx.argmax(mx.stop_gradient(student), axis=-1)) * counted
+        metrics = {
+            "agreement": mx.stack([hits.sum(), counted.sum()]),
+            "agreement_by_position": mx.stack([hits.sum(axis=(0, 1)), counted.sum(axis=(0, 1))]),
+        }
+        return (each * counted).sum() / mx.maximum(counted.sum(), 1.0), metrics
+
+    return loss
+
+
+def counted_targets(
+    anchors: mx.array, eligible: mx.array, answers: mx.array, block_size: int
+) -> tuple[mx.array, mx.array]:
+    """For block rows 0..K-2 at `anchors` [B, A]: which count (fp32), and the teacher's row positions; [B, A, K-1]."""
+    B, A = anchors.shape
+    L = answers.shape[1]
+    rows = anchors[..., None] + mx.arange(block_size - 1)
+    targets = mx.minimum(rows + 1, L - 1)
+    answer = mx.take_along_axis(answers, targets.reshape(B, -1), axis=1).reshape(B, A, -1)
+    counted = eligible[..., None] & (rows + 1 < L) & (answer == answer[..., :1])
+    return counted.astype(mx.float32), mx.minimum(rows, L - 1)
