@@ -1,0 +1,276 @@
+"""Runs a compiled kernel over buffers in the worker process and turns its report into findings."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import mmap
+import os
+import re
+import select
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from tests.emulator.compiler import CPP, compile_kernel
+from tests.emulator.errors import FAULTS, EmulatorError, Finding, KernelFault
+from tests.emulator.preprocess import Origin, translate
+
+PAGE = 4096
+ALIGNMENT = 64
+WORKER = Path(__file__).with_name("worker.py")
+DEFAULT_TIMEOUT = 300.0  # seconds for one launch
+
+
+@dataclass
+class Buffer:
+    """One device buffer of a launch.
+
+    `values` are its contents before the launch (an array of any dtype), None for an uninitialised output.
+    `writable` marks outputs; their contents after the launch are in `result`, bytes as uint8.
+    """
+
+    name: str
+    bytes: int
+    itemsize: int
+    values: np.ndarray | None = None
+    writable: bool = False
+    result: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Bytes of one buffer that a launch moved.
+
+    loaded, stored: every access of every thread. unique: distinct bytes loaded. unique_per_threadgroup:
+    distinct bytes that each threadgroup loaded, summed: what must cross from device memory at least, if
+    nothing but a threadgroup's own reuse is cached.
+    """
+
+    loaded: int
+    stored: int
+    unique: int
+    unique_per_threadgroup: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a launch tells besides its outputs. `traffic` is by buffer name, empty unless asked for."""
+
+    threadgroup_bytes: int
+    traffic: dict[str, Traffic]
+
+
+class Worker:
+    """The child process and the memory it shares with this one."""
+
+    def __init__(self) -> None:
+        self.descriptor = os.memfd_create("orthrus-emulator")
+        self.bytes = 0
+        self.memory = np.empty(0, np.uint8)
+        self.process = subprocess.Popen(
+            [sys.executable, "-S", "-E", str(WORKER), str(self.descriptor)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=[self.descriptor],
+            text=False,
+        )
+
+    def reserve(self, count: int) -> None:
+        if count <= self.bytes:
+            return
+        self.bytes = max(count, 2 * self.bytes, 1 << 20)
+        os.ftruncate(self.descriptor, self.bytes)
+        self.memory = np.frombuffer(mmap.mmap(self.descriptor, self.bytes), np.uint8)
+
+    def ask(self, request: dict, timeout: float) -> dict | None:
+        """The worker's answer; None when it died or did not answer in time."""
+        assert self.process.stdin and self.process.stdout
+        try:
+            self.process.stdin.write(json.dumps(request).encode() + b"\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            return None
+        if not select.select([self.process.stdout], [], [], timeout)[0]:
+            raise TimeoutError
+        line = self.process.stdout.readline()
+        return json.loads(line) if line else None
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        os.close(self.descriptor)
+
+
+_worker: Worker | None = None
+
+
+def _running_worker() -> Worker:
+    global _worker
+    if _worker is None:
+        _worker = Worker()
+    return _worker
+
+
+@atexit.register
+def _stop_worker() -> None:
+    global _worker
+    if _worker is not None:
+        _worker.close()
+        _worker = None
+
+
+@cache
+def _prepared(text: str, entry: str | None, origins: tuple[Origin, ...], checked: bool):
+    program = translate(text, entry=entry, origins=origins)
+    return program, compile_kernel(program.text, checked=checked)
+
+
+def run_text(
+    text: str,
+    buffers: list[Buffer],
+    *,
+    grid: tuple[int, int, int],
+    threadgroup: tuple[int, int, int],
+    entry: str | None = None,
+    origins: tuple[Origin, ...] = (),
+    checked: bool = False,
+    traffic: bool = False,
+    seed: int = 0,
+    timeout: float = DEFAULT_TIMEOUT,
+) -> Report:
+    """Runs the kernel in `text` over `buffers`, in buffer-index order, and fills the outputs' `result`.
+
+    `grid` counts threads, as in Metal's dispatchThreads. `seed` other than 0 shuffles threadgroups,
+    simdgroups and lanes. Raises KernelFault for what the kernel did wrong, CompileError for its text.
+    """
+    _check_sizes(grid, threadgroup, buffers)
+    checked = checked or traffic
+    program, library = _prepared(text, entry, origins, checked)
+    worker = _running_worker()
+    places, end = [], PAGE
+    for buffer in buffers:
+        end += max(PAGE, -(-buffer.bytes // PAGE) * PAGE)
+        places.append(end - max(ALIGNMENT, -(-buffer.bytes // ALIGNMENT) * ALIGNMENT))
+        end += PAGE
+    worker.reserve(end)
+    for buffer, place in zip(buffers, places, strict=True):
+        memory = worker.memory[place : place + buffer.bytes]
+        if buffer.values is None:
+            memory[:] = 0xFF
+        elif buffer.bytes:
+            memory.view(buffer.values.dtype).reshape(buffer.values.shape)[...] = buffer.values
+    request = {
+        "library": str(library),
+        "bytes": worker.bytes,
+        "regions": [
+            [place, buffer.bytes, int(buffer.writable), int(buffer.values is not None)]
+            for buffer, place in zip(buffers, places, strict=True)
+        ],
+        "grid": grid,
+        "threads": threadgroup,
+        "seed": seed,
+        "traffic": traffic,
+    }
+    try:
+        answer = worker.ask(request, timeout)
+    except TimeoutError:
+        _stop_worker()
+        raise EmulatorError(
+            f"kernel {program.kernel!r} did not end within {timeout:g} s: an endless loop, or a larger timeout is needed"
+        ) from None
+    if answer is None:
+        code = worker.process.wait()
+        _stop_worker()
+        raise EmulatorError(f"kernel {program.kernel!r} ended the emulator's process (status {code})")
+    if answer["status"] == 2:
+        _stop_worker()
+    if answer["findings"]:
+        raise KernelFault(program.kernel, _findings(answer["findings"], buffers, places, library))
+    for buffer, place in zip(buffers, places, strict=True):
+        if buffer.writable:
+            buffer.result = worker.memory[place : place + buffer.bytes].copy()
+    moved = answer.get("traffic", [])
+    return Report(
+        answer["threadgroup_bytes"],
+        {buffer.name: Traffic(*counts) for buffer, counts in zip(buffers, moved, strict=False)},
+    )
+
+
+def _check_sizes(grid: tuple[int, int, int], threadgroup: tuple[int, int, int], buffers: list[Buffer]) -> None:
+    for name, size in (("grid", grid), ("threadgroup", threadgroup)):
+        if len(size) != 3 or min(size) < 1:
+            raise EmulatorError(f"{name}={tuple(size)}: three sizes of at least 1 are needed")
+    threads = int(np.prod([min(t, g) for t, g in zip(threadgroup, grid, strict=True)]))
+    if threads > 1024:
+        raise EmulatorError(f"threadgroup={tuple(threadgroup)} has {threads} threads: Metal allows at most 1024")
+    if len(buffers) > 31:
+        raise EmulatorError(f"{len(buffers)} buffers: Metal allows at most 31 (each _shape, _strides, _ndim is one)")
+
+
+def _findings(reported: list[dict], buffers: list[Buffer], places: list[int], library: Path) -> list[Finding]:
+    addresses = sorted({call for item in reported for call in [*item["calls"], item["other_call"]] if call})
+    lines = _kernel_lines(library, addresses)
+    findings: list[Finding] = []
+    for item in reported:
+        file, line = item["file"], item["line"]
+        if not line:
+            file, line = next((lines[call] for call in item["calls"] if lines.get(call, ("", 0))[1]), ("", 0))
+        text = item["text"]
+        if item["region"] >= 0:
+            text = f"{text}{_element(buffers[item['region']], item)}"
+        if lines.get(item["other_call"], ("", 0))[1]:
+            other_file, other_line = lines[item["other_call"]]
+            text = f"{text}, other access at {other_file}:{other_line}"
+        owned = item["thread"][0] >= 0
+        finding = Finding(
+            FAULTS[item["fault"] - 1],
+            text,
+            file,
+            line,
+            tuple(item["threadgroup"]) if owned else None,
+            tuple(item["thread"]) if owned else None,
+        )
+        if not any((f.kind, f.file, f.line) == (finding.kind, file, line) and line for f in findings):
+            findings.append(finding)
+    return findings
+
+
+def _element(buffer: Buffer, item: dict) -> str:
+    offset, size = item["offset"], max(1, buffer.itemsize)
+    index = f"{buffer.name}[{offset // size}]" + (f" + {offset % size} bytes" if offset % size else "")
+    return f"{index} ({item['bytes']} bytes; {buffer.name} has {buffer.bytes // size} elements of {size} bytes)"
+
+
+def _kernel_lines(library: Path, addresses: list[int]) -> dict[int, tuple[str, int]]:
+    """Return address -> innermost (file, line) of the kernel text, by binutils' addr2line."""
+    if not addresses:
+        return {}
+    # a return address belongs to the line after the call
+    command = ["addr2line", "-a", "-i", "-e", str(library), *(hex(address - 1) for address in addresses)]
+    try:
+        output = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    except OSError:
+        return {}
+    lines: dict[int, tuple[str, int]] = {}
+    address = 0
+    for row in output.splitlines():
+        if row.startswith("0x"):
+            address = int(row, 16) + 1
+            continue
+        match = re.match(r"(.*):(\d+)", row)
+        if not match or address in lines:
+            continue
+        file = match.group(1)
+        if not (file.startswith(str(CPP)) or Path(file).name == "entry" or file.startswith("?")):
+            lines[address] = (re.sub(r"^.*/orthrus-emulator-[^/]*/|^/.*?/(?=metal/)", "", file), int(match.group(2)))
+    return lines
