@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-from orthrus_mlx.loading import MODES
-
-from .converter import LAYOUTS, Conversion, convert
-from .plan import FLOATS
-from .progress import show_progress
-from .quantization import Quantization
+if TYPE_CHECKING:
+    from .converter import Conversion
+    from .quantization import Quantization
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,14 +20,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-q", "--quantize", action="store_true", help="quantise (affine, 4 bits, groups of 64)")
     parser.add_argument("--q-bits", type=int, metavar="N", help="affine: 2, 3, 4, 5, 6 or 8")
     parser.add_argument("--q-group-size", type=int, metavar="N", help="affine: 32, 64 or 128")
-    parser.add_argument("--q-mode", choices=MODES, help="default: affine")
-    parser.add_argument("--dtype", choices=FLOATS.values(), help="dtype of the weights (default: as they are)")
-    parser.add_argument("--diff-q-bits", type=int, metavar="N", help="same, for the diffusion weights alone;")
-    parser.add_argument("--diff-q-group-size", type=int, metavar="N", help="any of these three quantises them,")
-    parser.add_argument("--diff-q-mode", choices=MODES, help="with or without -q (default: as the backbone)")
+    parser.add_argument("--q-mode", metavar="MODE", help="affine (default), mxfp4, nvfp4 or mxfp8")
+    parser.add_argument("--dtype", metavar="TYPE", help="bfloat16, float16 or float32 (default: as they are)")
+    parser.add_argument("--diff-q-bits", type=int, metavar="N", help="bits of the diffusion weights (default: as -q)")
+    parser.add_argument("--diff-q-group-size", type=int, metavar="N", help="group size of the diffusion weights")
+    parser.add_argument("--diff-q-mode", metavar="MODE", help="mode of the diffusion weights; each works without -q")
     parser.add_argument("--diff-no-quantize", action="store_true", help="leave the diffusion weights as they are")
     parser.add_argument(
-        "--layout", choices=LAYOUTS, default="sidecar", help="diffusion weights in files of their own, or all in one"
+        "--layout", default="sidecar", help="sidecar (default): diffusion weights in files of their own; or single"
     )
     parser.add_argument("--max-shard-size", default="5GB", metavar="SIZE", help="bytes per file (default: 5GB)")
     parser.add_argument("--force", action="store_true", help="replace the model folder that is there")
@@ -37,6 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert as `args` say, progress on stderr, a summary on stdout. Raises OrthrusError; returns the exit code."""
+    from .converter import convert
+    from .progress import show_progress
+
     with show_progress() as on_progress:
         result = convert(
             args.hf_path,

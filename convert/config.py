@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from orthrus_mlx.config import ModelArgs
-from orthrus_mlx.errors import CheckpointError
 
 from .plan import FLOATS, WeightPlan, is_diffusion, module_path
 from .quantization import Quantization
@@ -14,17 +13,6 @@ from .quantization import Quantization
 # Carried over beside the model's own settings. Whatever else a config holds (auto_map and model_file name code
 # to run, quantize_activations changes what stock mlx-lm computes) stays behind.
 _KEPT = ("bos_token_id", "eos_token_id", "pad_token_id", "attention_dropout", "hidden_act", "initializer_range")
-
-
-def refuse_quantized(config: dict[str, Any]) -> None:
-    """Raises CheckpointError when the config describes quantised weights."""
-    nested = config.get("orthrus")
-    for where, settings in (("", config), ("orthrus.", nested if isinstance(nested, dict) else {})):
-        for key in ("quantization", "quantization_config"):
-            if settings.get(key):
-                raise CheckpointError(
-                    f"config.json: {where}{key} says the weights are already quantised; convert the original checkpoint"
-                )
 
 
 def make_config(
@@ -38,6 +26,8 @@ def make_config(
     """The new config, keys sorted. `source` is the old one, `args` what was read from it."""
     weights = list(weights)
     config = {key: source[key] for key in _KEPT if key in source} | args.to_dict()
+    if args.rope_scaling is None:
+        del config["rope_scaling"]  # transformers 5 warns of the very name
     # transformers 4 and mlx-lm read this name; transformers 5 takes it as well as its own `dtype`.
     config["torch_dtype"] = FLOATS[weights[0].dtype]
     config["use_sliding_window"] = False

@@ -44,3 +44,34 @@ class Quantization:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+_Settings = tuple[str | None, int | None, int | None]
+
+
+def choose(
+    quantize: bool, own: _Settings, diff_quantize: bool | None, diff: _Settings
+) -> tuple[Quantization | None, Quantization | None]:
+    """(backbone's, diffusion weights') settings; None where not quantised. Settings are (mode, bits, group size).
+
+    The diffusion weights follow the backbone unless `diff_quantize` is False or `diff` says something.
+
+    Raises:
+        ConfigError: contradicting options, or settings that MLX does not have.
+    """
+    nothing = (None, None, None)
+    if not quantize and own != nothing:
+        raise ConfigError("--q-bits, --q-group-size and --q-mode need --quantize")
+    if diff_quantize is False and diff != nothing:
+        raise ConfigError("--diff-no-quantize contradicts --diff-q-bits, --diff-q-group-size and --diff-q-mode")
+    quantization = _make(own) if quantize else None
+    if diff_quantize is False:
+        return quantization, None
+    if diff != nothing:
+        return quantization, _make(diff)
+    return quantization, quantization or (_make(nothing) if diff_quantize else None)
+
+
+def _make(settings: _Settings) -> Quantization:
+    mode, bits, group_size = settings
+    return Quantization.make(mode or "affine", bits, group_size)

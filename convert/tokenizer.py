@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ _COPIED = (
     "chat_template.json",
     "generation_config.json",
 )
+_SENTENCE_PIECE_CLASSES = ("LlamaTokenizer", "BarthezTokenizer")  # plain BPE and plain unigram: no added tokens
 _LICENCES = ("LICENSE*", "NOTICE*")
 
 
@@ -61,18 +64,48 @@ def check_tokenizer(folder: Path, args: ModelArgs, config: dict[str, Any]) -> No
         )
 
 
-def copy_tokenizer(source: Path, target: Path) -> list[str]:
-    """Copy what a tokenizer consists of (and licences) into `target`, without `auto_map`. Returns the names."""
+def copy_tokenizer(source: Path, target: Path) -> None:
+    """Copy what a tokenizer consists of (and licences) into `target`; settings lose their `auto_map`.
+
+    A SentencePiece tokenizer without `tokenizer.json` gets a `tokenizer_class` that reads it as SentencePiece does:
+    without one, transformers takes a Qwen3 folder's for Qwen2's and loses the spaces.
+
+    Raises:
+        CheckpointError: transformers has no class that gives this SentencePiece model's own token ids.
+    """
     files = [source / name for name in _COPIED if (source / name).is_file()]
     files += sorted(file for pattern in _LICENCES for file in source.glob(pattern) if file.is_file())
     for file in files:
         write_file(target / file.name, file.read_bytes())
-    if (source / _SETTINGS).is_file():
-        settings = read_object(source / _SETTINGS)
-        settings.pop("auto_map", None)  # names Python code beside the checkpoint, which never runs here
-        write_file(target / _SETTINGS, json.dumps(settings, indent=2, ensure_ascii=False).encode())
-        files.append(source / _SETTINGS)
-    return [file.name for file in files]
+    settings = read_object(source / _SETTINGS) if (source / _SETTINGS).is_file() else {}
+    settings.pop("auto_map", None)  # names Python code beside the checkpoint, which never runs here
+    if not (source / _FAST).is_file():
+        settings["tokenizer_class"] = _sentence_piece_class(source / _SENTENCE_PIECE, settings)
+    write_file(target / _SETTINGS, json.dumps(settings, indent=2, ensure_ascii=False).encode())
+
+
+def _sentence_piece_class(file: Path, settings: dict[str, Any]) -> str:
+    """The first class, the checkpoint's own before others, that encodes a text as SentencePiece itself does."""
+    from mlx_lm import tokenizer_utils  # a second of import that no other conversion needs
+
+    pieces = SentencePieceProcessor(model_file=str(file))
+    # A text of the model's own pieces: on unknown characters even good classes differ (SentencePiece merges them).
+    normal = [i for i in range(pieces.GetPieceSize()) if not (pieces.IsControl(i) or pieces.IsUnknown(i))]
+    sample = " ".join(pieces.decode([i for i in normal if not pieces.IsByte(i)][:500]).split())
+    expected = pieces.encode(sample)
+    own = settings.get("tokenizer_class")
+    with tempfile.TemporaryDirectory() as trial:
+        shutil.copyfile(file, Path(trial) / _SENTENCE_PIECE)
+        for name in ([own] if isinstance(own, str) else []) + list(_SENTENCE_PIECE_CLASSES):
+            (Path(trial) / _SETTINGS).write_text(json.dumps({"tokenizer_class": name}))
+            try:
+                tokenizer = tokenizer_utils.load(Path(trial), {"trust_remote_code": False})
+                if tokenizer.encode(sample, add_special_tokens=False) == expected:
+                    return name
+            # transformers raises whatever its parsers meet; this class will not do, whichever it is.
+            except Exception:
+                continue
+    raise CheckpointError(f"{file}: transformers reads it unlike SentencePiece; give the folder a {_FAST} instead")
 
 
 def _fast_ids(file: Path) -> tuple[dict[int, str], dict[int, str]]:
@@ -82,13 +115,15 @@ def _fast_ids(file: Path) -> tuple[dict[int, str], dict[int, str]]:
     vocabulary = model.get("vocab") if isinstance(model, dict) else None
     added = content.get("added_tokens") or []
     if isinstance(vocabulary, list):  # Unigram: [piece, score] by id
-        vocabulary = {
-            str(piece[0] if isinstance(piece, list) and piece else piece): i for i, piece in enumerate(vocabulary)
-        }
-    if not isinstance(vocabulary, dict) or not isinstance(added, list):
-        raise CheckpointError(f"{file}: corrupt tokenizer: model.vocab and added_tokens are expected")
-    tokens = {_token_id(file, token, i): token for token, i in vocabulary.items()}
-    special = {}
+        pairs = [(str(piece[0]) if isinstance(piece, list) and piece else "", i) for i, piece in enumerate(vocabulary)]
+    elif isinstance(vocabulary, dict):
+        pairs = list(vocabulary.items())
+    else:
+        raise CheckpointError(f"{file}: corrupt tokenizer: model.vocab is missing")
+    if not isinstance(added, list):
+        raise CheckpointError(f"{file}: corrupt tokenizer: added_tokens must be a list")
+    tokens = {_token_id(file, token, i): token for token, i in pairs}
+    special: dict[int, str] = {}
     for token in added:
         if not isinstance(token, dict):
             raise CheckpointError(f"{file}: corrupt tokenizer: added_tokens must hold objects")
