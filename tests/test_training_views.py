@@ -20,9 +20,7 @@ def packed():
     model = tiny_model(seed=3)
     rows = pack(chat_documents(12, seed=1), 96, model.args.vocab_size)
     assert rows.segments.max() > 1
-    tokens, segments, answers = (
-        mx.array(a.astype(np.int32)) for a in (rows.tokens, rows.segments, rows.answers)
-    )
+    tokens, segments, answers = (mx.array(a.astype(np.int32)) for a in (rows.tokens, rows.segments, rows.answers))
     hidden, prefix = packed_pass(model, tokens, segments)
     anchors, eligible = draw_anchors(answers, 5, mx.random.key(7))
     return model, tokens, segments, answers, hidden, prefix, anchors, eligible
@@ -119,9 +117,7 @@ def test_targets_count_up_to_the_end_of_the_answer_and_not_in_the_next_one(packe
             for i in range(7):
                 target = anchor + i + 1
                 expected = (
-                    eligible[row, a].item()
-                    and target < table.shape[1]
-                    and table[row, target] == table[row, anchor + 1]
+                    eligible[row, a].item() and target < table.shape[1] and table[row, target] == table[row, anchor + 1]
                 )
                 assert bool(counted[row, a, i].item()) == bool(expected)
                 if expected:

@@ -8,8 +8,9 @@ from orthrus_mlx.config import ModelArgs
 from orthrus_mlx.model import Model
 from orthrus_mlx.training.checkpoint import side_car_config
 from orthrus_mlx.training.data import ChatFormat, Document, chat_document
+from orthrus_mlx.training.parameters import load_parameters
 from orthrus_mlx.training.plan import SMOKE, demo_config
-from orthrus_mlx.training.pretrain import initial_parameters, load_parameters
+from orthrus_mlx.training.pretrain import initial_parameters
 
 ANSWER_END = 2
 CHAT = ChatFormat(start=1, assistant=(5, 6), end=ANSWER_END)

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-from mlx.utils import tree_flatten, tree_unflatten
 
 from ..config import ModelArgs
 from ..errors import TrainingError
 from ..model import DIFFUSION, Model
 from .distill import start_from_ar_view
+from .parameters import flat_parameters, load_parameters
 from .trainer import write_safetensors
 
 TOKENIZER_FILES = (
@@ -51,7 +51,7 @@ def save_model(model: Model, config: dict[str, Any], folder: Path, dtype: mx.Dty
 
     Diffusion weights go to `orthrus_diff.safetensors`, the backbone to `model.safetensors`; `dtype` casts both.
     """
-    weights = {k: v if dtype is None else v.astype(dtype) for k, v in tree_flatten(model.parameters())}
+    weights = {k: v if dtype is None else v.astype(dtype) for k, v in flat_parameters(model).items()}
     diffusion = {k: v for k, v in weights.items() if f"{DIFFUSION}." in k}
     backbone = {k: v for k, v in weights.items() if k not in diffusion}
     if diffusion:
@@ -87,13 +87,13 @@ def with_diffusion_view(model: Model, config: dict[str, Any]) -> Model:
     Raises:
         TrainingError: the model is quantised; what is trained must be floating point.
     """
-    weights = tree_flatten(model.parameters())
-    if any(k.endswith(".scales") for k, _ in weights):
+    weights = flat_parameters(model)
+    if any(k.endswith(".scales") for k in weights):
         raise TrainingError("the model is quantised; train on the unquantised checkpoint and convert the result")
     if model.args.has_diffusion_view:
         return model
     extended = Model(ModelArgs.from_dict(config))
-    extended.update(tree_unflatten(weights))
+    load_parameters(extended, weights, mx.array)
     start_from_ar_view(extended)
     mx.eval(extended.parameters())
     return extended

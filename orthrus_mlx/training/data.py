@@ -105,20 +105,14 @@ def _document_text(line: str, where: str, tokenizer: Any) -> str:
         return entry["text"]
     messages = entry.get("messages") if isinstance(entry, dict) else None
     if not isinstance(messages, list) or not messages or not all(_is_message(m) for m in messages):
-        raise TrainingError(
-            f'{where}: expected {{"messages": [{{"role", "content"}}, ..]}} or {{"text": ".."}}'
-        )
+        raise TrainingError(f'{where}: expected {{"messages": [{{"role", "content"}}, ..]}} or {{"text": ".."}}')
     # A chat that ends with a question is a prompt, to be answered by the model itself.
     prompt = messages[-1]["role"] != "assistant"
     return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
 
 
 def _is_message(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and isinstance(value.get("role"), str)
-        and isinstance(value.get("content"), str)
-    )
+    return isinstance(value, dict) and isinstance(value.get("role"), str) and isinstance(value.get("content"), str)
 
 
 @dataclass(frozen=True)
@@ -241,9 +235,7 @@ def join_chats(documents: Sequence[Document], chat: ChatFormat, length: int) -> 
         turns = int(previous.answers.max(initial=0))
         joined[-1] = Document(
             np.concatenate([previous.tokens[:keep], document.tokens]),
-            np.concatenate(
-                [previous.answers[:keep], np.where(document.answers > 0, document.answers + turns, 0)]
-            ),
+            np.concatenate([previous.answers[:keep], np.where(document.answers > 0, document.answers + turns, 0)]),
         )
     return joined
 

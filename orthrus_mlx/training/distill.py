@@ -8,27 +8,27 @@ that view computed knowing the text in between.
 from __future__ import annotations
 
 import mlx.core as mx
-from mlx.utils import tree_flatten
 
 from ..errors import TrainingError
 from ..model import AR, DIFFUSION, Model
-from .optimizer import Parameters
-from .pretrain import load_parameters
+from .parameters import Parameters, flat_parameters, load_parameters
 from .trainer import Batch, Loss, Metrics
 from .views import block_pass, packed_pass, visible_prefix
+
+NO_VIEW = "the model has no diffusion view; its config needs block_size and mask_token_id"
 
 
 def diffusion_parameters(model: Model) -> Parameters:
     """The `*_diff` weights of a model in fp32, by name."""
-    return {k: v.astype(mx.float32) for k, v in tree_flatten(model.parameters()) if f"{DIFFUSION}." in k}
+    return {k: v.astype(mx.float32) for k, v in flat_parameters(model).items() if f"{DIFFUSION}." in k}
 
 
 def start_from_ar_view(model: Model) -> None:
     """Make every `*_diff` weight a copy of its AR twin."""
-    weights = dict(tree_flatten(model.parameters()))
+    weights = flat_parameters(model)
     twins = {k: weights[k.replace(f"{DIFFUSION}.", f"{AR}.")] for k in weights if f"{DIFFUSION}." in k}
     if not twins:
-        raise TrainingError("the model has no diffusion view; its config needs block_size and mask_token_id")
+        raise TrainingError(NO_VIEW)
     load_parameters(model, twins, mx.array)
 
 
@@ -51,8 +51,15 @@ def distillation_loss(model: Model, anchors_per_row: int, dtype: mx.Dtype) -> Lo
     `model` holds the frozen weights. A position counts when its target lies in the answer that the
     block's first target belongs to (the closing `<|im_end|>` included). Metrics: `agreement` and
     `agreement_by_position` [K-1], the share of equal argmaxes.
+
+    Raises:
+        TrainingError: `anchors_per_row` is not positive, or the model has no diffusion view.
     """
+    if anchors_per_row < 1:
+        raise TrainingError(f"anchors must be at least 1, not {anchors_per_row}")
     K, mask_token = model.args.block_size, model.args.mask_token_id
+    if K is None or mask_token is None:
+        raise TrainingError(NO_VIEW)
 
     def loss(parameters: Parameters, batch: Batch, key: mx.array) -> tuple[mx.array, Metrics]:
         tokens, segments, answers = batch

@@ -1,4 +1,4 @@
-"""Measuring the demo model on held-out examples: right answers by the corpus's checker, tokens per cycle by decoding."""
+"""Measuring the demo model on held-out examples: answers that the corpus's checker accepts, tokens per cycle."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from ..model import Model
 from .checkpoint import copy_tokenizer, save_model, side_car_config, with_diffusion_view
 from .data import ChatFormat, Rows, chat_document, pack, read_jsonl
 from .distill import diffusion_parameters, distillation_loss
-from .pretrain import load_parameters
+from .parameters import load_parameters
 from .self_answer import answer_documents
 from .trainer import STATE_FILE, Settings, Trainer
 
@@ -65,9 +65,10 @@ def distil_checkpoint(args: argparse.Namespace) -> bool:
 
 
 def _block_settings(args: argparse.Namespace, base: Model, tokenizer: TokenizerWrapper) -> tuple[int, int]:
-    if base.args.has_diffusion_view:
+    block_size, mask_token_id = base.args.block_size, base.args.mask_token_id
+    if block_size is not None and mask_token_id is not None:
         print("the checkpoint has a diffusion view; training goes on from it", file=sys.stderr)
-        return base.args.block_size, base.args.mask_token_id
+        return block_size, mask_token_id
     mask = len(tokenizer.get_vocab()) if args.mask_token_id is None else args.mask_token_id
     if not 0 <= mask < base.args.vocab_size:
         raise TrainingError(

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlx.utils import tree_flatten
-
 from ..model import DIFFUSION, Model
+from .parameters import flat_parameters
 from .plan import Plan
 
 _CARD = """---
@@ -41,9 +40,9 @@ Tokens per cycle are from real block decoding with blocks of {block_size}: token
 
 ## Training
 
-- Text: {documents:,} documents written by the program in `orthrus_mlx/training/corpus` (word problems, JSON and tables,
-  small Python functions, prose, conversations). Nothing was taken from other models or from the web. Licence: Apache-2.0,
-  as the program.
+- Text: {documents:,} documents written by the program in `orthrus_mlx/training/corpus` (word problems, JSON and
+  tables, small Python functions, prose, conversations). Nothing was taken from other models or from the web.
+  Licence: Apache-2.0, as the program.
 - Base: next-token cross-entropy, {pretrain_steps:,} steps of {pretrain_batch} rows of {row_length} tokens, AdamW,
   peak learning rate {pretrain_rate:g}.
 - Diffusion view: copied from the AR view, then forward KL to the frozen AR view on the base's own greedy answers to
@@ -55,7 +54,7 @@ Tokens per cycle are from real block decoding with blocks of {block_size}: token
 
 def model_card(plan: Plan, model: Model, report: dict[str, Any]) -> str:
     """The card's text: `report` is from `evaluate`."""
-    sizes = {k: v.size / 1e6 for k, v in tree_flatten(model.parameters())}
+    sizes = {k: v.size / 1e6 for k, v in flat_parameters(model).items()}
     return _CARD.format(
         **vars(plan),
         parameters=sum(sizes.values()),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-Parameters = dict[str, mx.array]
+from .parameters import Parameters
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,7 @@ class AdamW:
             g = gradients[name] * shrink
             new_first[name] = self.beta1 * first[name] + (1 - self.beta1) * g
             new_second[name] = self.beta2 * second[name] + (1 - self.beta2) * g.square()
-            change = (new_first[name] / correction1) / (
-                mx.sqrt(new_second[name] / correction2) + self.epsilon
-            )
+            change = (new_first[name] / correction1) / (mx.sqrt(new_second[name] / correction2) + self.epsilon)
             decay = self.weight_decay if parameter.ndim > 1 else 0.0
             new[name] = parameter - learning_rate * (change + decay * parameter)
         return new, new_first, new_second, norm

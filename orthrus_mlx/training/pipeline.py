@@ -22,8 +22,9 @@ from .data import Rows, pack
 from .distill import diffusion_parameters, distillation_loss
 from .documents import CHUNK, corpus_texts, documents_of_chunk, rows_of_chunk
 from .model_card import model_card
+from .parameters import load_parameters
 from .plan import STAGES, Plan, demo_config
-from .pretrain import initial_parameters, load_parameters, pretraining_loss
+from .pretrain import initial_parameters, pretraining_loss
 from .self_answer import answer_documents
 from .trainer import Settings, Trainer
 
@@ -96,9 +97,7 @@ class Demo:
             initial_parameters(model, plan.seed),
             pretraining_loss(model, mx.bfloat16),
             Rows.load(self.work / "pretrain.npz"),
-            Settings(
-                plan.pretrain_steps, plan.pretrain_batch, plan.pretrain_rate, weight_decay=0.1, seed=plan.seed
-            ),
+            Settings(plan.pretrain_steps, plan.pretrain_batch, plan.pretrain_rate, weight_decay=0.1, seed=plan.seed),
             self.work / "pretrain",
         )
         trainer.resume()

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_flatten, tree_unflatten
 
 from ..model import Model
-from .optimizer import Parameters
+from .parameters import Parameters, flat_parameters, load_parameters
 from .trainer import Batch, Loss, Metrics
 from .views import packed_pass
 
@@ -22,7 +19,7 @@ def initial_parameters(model: Model, seed: int) -> Parameters:
     parameters: Parameters = {}
     layers = len(model.layers)
     key = mx.random.key(seed)
-    for name, value in tree_flatten(model.parameters()):
+    for name, value in flat_parameters(model).items():
         if value.ndim == 1:
             parameters[name] = mx.ones(value.shape, mx.float32)
             continue
@@ -62,8 +59,3 @@ def pretraining_loss(model: Model, dtype: mx.Dtype) -> Loss:
         return total, {k: mx.stop_gradient(v) for k, v in metrics.items()}
 
     return loss
-
-
-def load_parameters(model: Model, parameters: Parameters, cast: Callable[[mx.array], mx.array]) -> None:
-    """Put flat `parameters` into the model, each through `cast`."""
-    model.update(tree_unflatten([(k, cast(v)) for k, v in parameters.items()]))

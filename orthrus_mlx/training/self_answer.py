@@ -71,8 +71,8 @@ def _answer_batch(
             token = _next_tokens(model, token[:, None], padding, cache)
             mx.async_eval(token, ended, cache.arrays)
             continue
-        for row, new in zip(rows, np.array(mx.stack(recent, axis=1)), strict=True):
-            answers[row] += new.tolist()
+        for i, new in zip(rows.tolist(), np.array(mx.stack(recent, axis=1)), strict=True):
+            answers[i] += new.tolist()
         recent = []
         alive = np.flatnonzero(~np.array(ended))
         if not len(alive) or count == max_tokens:
@@ -80,10 +80,15 @@ def _answer_batch(
         if len(alive) <= 0.7 * len(rows):
             keep = mx.array(alive)
             rows, padding, token, ended = rows[alive], padding[keep], token[keep], ended[keep]
-            for layer in cache.layers:
-                layer.keys, layer.values = layer.keys[keep], layer.values[keep]
+            _keep_rows(cache, keep)
         token = _next_tokens(model, token[:, None], padding, cache)
     return [_until_stop(answer, stop_tokens) for answer in answers]
+
+
+def _keep_rows(cache: KVCache, rows: mx.array) -> None:
+    for layer in cache.layers:
+        if layer.keys is not None and layer.values is not None:
+            layer.keys, layer.values = layer.keys[rows], layer.values[rows]
 
 
 def _next_tokens(model: Model, tokens: mx.array, padding: mx.array, cache: KVCache) -> mx.array:

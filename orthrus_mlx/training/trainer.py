@@ -15,14 +15,15 @@ import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 import numpy as np
 
 from ..errors import TrainingError
 from .data import BatchOrder, Rows
-from .optimizer import AdamW, Parameters, cosine_schedule
+from .optimizer import AdamW, cosine_schedule
+from .parameters import Parameters
 from .report import Report, draw_curves
 
 Batch = tuple[mx.array, mx.array, mx.array]
@@ -88,7 +89,7 @@ class Trainer:
         self._identity = {
             "run": name,
             **asdict(settings),
-            "rows": f"{rows.tokens.shape} crc {zlib.crc32(np.ascontiguousarray(rows.tokens)):08x}",
+            "rows": f"{rows.tokens.shape} crc {zlib.crc32(np.ascontiguousarray(rows.tokens).data):08x}",
             **(identity or {}),
         }
         self._adamw = AdamW(settings.weight_decay)
@@ -99,9 +100,7 @@ class Trainer:
     def _one_step(self, parameters, first, second, batch, key, learning_rate, count):
         gradient = mx.value_and_grad(self._loss)
         (loss, metrics), gradients = gradient(parameters, batch, key)
-        parameters, first, second, norm = self._adamw.update(
-            parameters, gradients, first, second, learning_rate, count
-        )
+        parameters, first, second, norm = self._adamw.update(parameters, gradients, first, second, learning_rate, count)
         one = mx.array(1.0)
         metrics = {
             "loss": mx.stack([loss, one]),
@@ -148,8 +147,7 @@ class Trainer:
         s = self.settings
         rows = self._order(self.step)
         batch = tuple(
-            mx.array(a[rows].astype(np.int32))
-            for a in (self._rows.tokens, self._rows.segments, self._rows.answers)
+            mx.array(a[rows].astype(np.int32)) for a in (self._rows.tokens, self._rows.segments, self._rows.answers)
         )
         key = mx.array([s.seed & 0xFFFFFFFF, self.step], mx.uint32)
         rate = mx.array(cosine_schedule(self.step, s.steps, s.learning_rate), mx.float32)
@@ -192,7 +190,7 @@ class Trainer:
         if not path.exists():
             return False
         try:
-            arrays, metadata = mx.load(str(path), return_metadata=True)
+            arrays, metadata = cast(Any, mx.load(str(path), return_metadata=True))
             state = json.loads(metadata["orthrus_training"])
             step, window, identity = int(state["step"]), dict(state["window"]), dict(state["identity"])
         except Exception as error:
@@ -211,7 +209,9 @@ class Trainer:
             for name, array in current.items():
                 saved = arrays.get(f"{group}.{name}")
                 if saved is None or saved.shape != array.shape:
-                    raise TrainingError(f"{path}: lacks {group}.{name} of shape {array.shape}; delete it to start again")
+                    raise TrainingError(
+                        f"{path}: lacks {group}.{name} of shape {array.shape}; delete it to start again"
+                    )
                 current[name] = saved
         mx.eval(arrays)
         self.step = step
