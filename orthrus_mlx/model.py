@@ -16,6 +16,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.nn.layers.distributed import shard_linear
 from mlx_lm.models.activations import swiglu
+from mlx_lm.models.base import create_attention_mask, scaled_dot_product_attention
 from mlx_lm.models.rope_utils import initialize_rope
 
 from .config import ModelArgs
@@ -69,7 +70,7 @@ class Attention(nn.Module):
         q, k, v = self.qkv(x, cache.offset if cache is not None else 0, view)
         if cache is not None:
             k, v = cache.update_and_fetch(k, v)
-        attended = mx.fast.scaled_dot_product_attention(q, k, v, scale=self.scale, mask=mask)
+        attended = scaled_dot_product_attention(q, k, v, cache=cache, scale=self.scale, mask=mask)
         return self.output(attended, view)
 
 
@@ -113,7 +114,7 @@ class OrthrusModel(nn.Module):
     ) -> mx.array:
         """Hidden states [B, L, hidden] after the final norm. The diffusion view attends without a mask."""
         h = self.embed_tokens(inputs) if input_embeddings is None else input_embeddings
-        mask = "causal" if view == AR and h.shape[1] > 1 else None
+        mask = create_attention_mask(h, cache[0] if cache else None) if view == AR else None
         for layer, layer_cache in zip(self.layers, cache or [None] * len(self.layers), strict=True):
             h = layer(h, mask, layer_cache, view)
         return self.norm(h)
