@@ -42,9 +42,9 @@ def check_tokenizer(folder: Path, args: ModelArgs, config: dict[str, Any]) -> No
             or token ids beyond the model's vocabulary.
         ConfigError: `mask_token_id` is a token that text or a turn's end produces.
     """
-    if (folder / _FAST).exists():
+    if (folder / _FAST).is_file():
         ordinary, special = _fast_ids(folder / _FAST)
-    elif (folder / _SENTENCE_PIECE).exists():
+    elif (folder / _SENTENCE_PIECE).is_file():
         ordinary, special = _sentence_piece_ids(folder)
     else:
         raise CheckpointError(f"{folder}: no tokenizer; expected {_FAST} or {_SENTENCE_PIECE}")
@@ -81,7 +81,7 @@ def copy_tokenizer(source: Path, target: Path) -> None:
     settings.pop("auto_map", None)  # names Python code beside the checkpoint, which never runs here
     if not (source / _FAST).is_file():
         settings["tokenizer_class"] = _sentence_piece_class(source / _SENTENCE_PIECE, settings)
-    write_file(target / _SETTINGS, json.dumps(settings, indent=2, ensure_ascii=False).encode())
+    write_file(target / _SETTINGS, json.dumps(settings, indent=2).encode())
 
 
 def _sentence_piece_class(file: Path, settings: dict[str, Any]) -> str:
