@@ -1,0 +1,179 @@
+"""Slot groups of the prose grammar: people, settings, things, qualities, manners and what happens."""
+
+from __future__ import annotations
+
+ADJECTIVES = tuple(
+    """ancient amber bare bent bitter blank bold bright brisk broad broken calm careful cheap cheerful chilly
+    clean clear clever clumsy cold coloured common cool cosy cracked crisp crooked curious curved damp dark dear
+    deep delicate dense dim dirty distant dry dull dusty early easy elegant empty enormous even faded faint fair
+    familiar famous fancy fine firm flat foggy foreign fragile fresh friendly full funny gentle giant glad gleaming
+    gloomy golden good graceful grand grateful great green grey handmade handsome happy hard heavy hidden high hollow
+    honest huge humble hungry icy idle kind large late lazy leafy light little lively lonely long loose lost loud
+    lovely low lucky mild misty modest muddy narrow neat new nice noisy odd old open pale patient peaceful plain
+    pleasant polished poor pretty proud pure quaint quick quiet rare ragged rough round rusty sandy scarlet secret
+    shabby shaded shallow sharp shiny short shy silent silver simple sleepy slender slow small smooth snowy soft
+    solid spare spotted square steady steep stiff still stony strange striped strong stubborn sturdy sunny sweet
+    swift tall tame tender thick thin tidy tiny tired torn tough twisted usual vast velvet warm wary weary wet
+    white wide wild windy wise wonderful wooden worn yellow young""".split()
+)
+
+TRAITS = tuple(
+    """absent-minded adventurous ambitious brave calm careful cautious charming cheerful clever clumsy curious
+    daring determined dreamy eager fearless forgetful friendly funny generous gentle grumpy happy hard-working
+    helpful honest hopeful imaginative impatient kind lively lonely loyal lucky mischievous modest nervous
+    old-fashioned optimistic organised patient playful polite practical proud quick quiet reliable restless
+    sensible serious shy silent sleepy stubborn talkative thoughtful tidy timid tireless truthful warm-hearted
+    wise witty""".split()
+)
+
+ROLES = tuple(
+    """actor apprentice archaeologist artist astronomer baker barber beekeeper blacksmith boatman bookbinder
+    botanist brewer bricklayer builder butcher captain carpenter cartographer chemist clerk clockmaker cobbler
+    collector composer conductor cook dancer dentist detective diver doctor dressmaker driver editor engineer
+    explorer farmer ferryman fiddler fisherman florist forester fortune-teller gardener geologist glassblower
+    goldsmith grocer guide harbourmaster hatter herbalist hermit historian hunter illustrator innkeeper inventor
+    janitor jeweller journalist judge juggler knight librarian lighthouse-keeper locksmith magician mapmaker
+    mason mechanic merchant messenger midwife miller milliner miner musician nurse nurseryman painter pastry-cook
+    pharmacist photographer pianist pilot plumber poet porter postman potter printer publisher puppeteer ranger
+    roofer sailor saddler scholar scientist sculptor secretary shepherd shipbuilder shopkeeper singer smith
+    stationmaster stonecutter storyteller student surgeon surveyor swimmer tailor tanner teacher thatcher
+    toymaker translator traveller trumpeter typist vet violinist waiter watchmaker weaver woodcarver
+    woodcutter writer""".split()
+)
+
+PLACES = tuple(
+    line.strip()
+    for line in """
+    a cottage at the edge of the forest; a narrow house by the canal; a farm behind the hills; a lighthouse on the cliff
+    a village in the valley; a flat above the bakery; a cabin near the lake; an old mill by the river
+    a tower in the middle of the town; a tent beside the road; a boat in the harbour; a castle without a roof
+    a hut in the mountains; a house with green shutters; a room under the attic; a street full of shops
+    a garden behind a stone wall; a barn beside the orchard; a small island in the north; a caravan near the beach
+    a quiet street; a busy market town; a house on the corner; a tall house with seven windows
+    a monastery on the hill; a windmill in the fields; an inn at the crossroads; a shed at the end of the garden
+    a town by the sea; a hut on the moor; a palace with a hundred rooms; a workshop behind the church
+    a house between two rivers; a row of red houses; a bookshop near the station; a school at the end of the lane
+    a hotel by the railway; a glass house full of plants; a cellar below the theatre; a cave above the waterfall
+    a hamlet on the border; a fishing village; a ranch in the plains; a kingdom beyond the mountains
+    a camp at the foot of the volcano; a city of bridges; a house made of driftwood; a chapel on a rock
+    a wagon in the desert; a treehouse in the old oak; a hall beside the palace; a farmhouse with a blue door
+    a ship that never left the port; a library in the old town; a bend of the river; a clearing in the woods
+    a shop between the bank and the bakery; a tunnel under the hill; a valley without a road; a suburb of the capital
+    """.replace("\n", ";").split(";")
+    if line.strip()
+)
+
+SPOTS = tuple(
+    line.strip()
+    for line in """
+    under the bridge; behind the church; in the attic; at the market; near the fountain; beside the stove; in the garden
+    on the beach; at the station; between two stones; below the stairs; on top of the hill; under an apple tree
+    at the end of the street; in the library; by the well; near the old mill; inside a hollow tree; at the crossroads
+    in the kitchen; on the roof; behind the curtain; beside the road; in the middle of the square; at the harbour
+    on the windowsill; under the bed; in a drawer; at the foot of the tower; in the tall grass; near the gate
+    on a bench in the park; on the old pier; in the back of the shop; at the edge of the pond; in an empty room
+    behind the barn; at the bottom of the lake; in the corner of the yard; under a loose board; on the last train
+    in the shade of a wall; beside the campfire; on the top shelf; in the cellar; next to the post office
+    across the river; in front of the theatre; on the narrow path; at the top of the stairs; in the tower room
+    """.replace("\n", ";").split(";")
+    if line.strip()
+)
+
+OBJECTS = tuple(
+    """acorn album almanac anchor apron armchair atlas axe bag ball banner barrel basin basket bell bench bicycle
+    blanket book boot bottle bowl box bracelet brooch broom brush bucket buckle button cage camera candle cane canoe
+    cap cape card carpet carriage cart casket chain chair chalk chest clock cloak coat coin comb compass cradle crate
+    crown crystal cup curtain cushion dagger diary dish doll door drawing drum easel feather fiddle figurine fishing-rod
+    flag flask flute fork frame fur-coat globe glove goblet guitar hammer hammock harp hat helmet horn horseshoe
+    hourglass jacket jar jewel journal jug kettle key kite knife ladder lamp lantern leaf ledger lens letter lock locket
+    lute map mask medal mirror mitten model-ship mug music-box necklace needle net newspaper notebook oar painting pan
+    parcel pebble pencil pendant photograph piano picture pillow pipe plate pocket-watch pot postcard puppet purse puzzle
+    quill quilt rake ribbon ring robe rocking-horse rope ruler sack saddle sail scale scarf scroll seed shawl shell
+    shield shoe shovel sketch sled snow-globe spade spoon stamp statue stool suitcase sundial sword table tapestry teapot
+    telescope tent thimble thread ticket tile tin-box torch toy trumpet trunk umbrella vase veil violin wagon wallet
+    walking-stick watch weather-vane wheel whistle wooden-horse wreath""".split()
+)
+
+WEATHER = tuple(
+    line.strip()
+    for line in """
+    the rain had just stopped; a cold wind came from the sea; the sun was already low; snow lay on every roof
+    the air smelled of wet leaves; thick fog covered the fields; it was the hottest day of the year; clouds hung over the hills
+    a storm was on its way; the sky was clear and pale; the first frost had come; a warm breeze moved the curtains
+    the streets were still wet; thunder rolled in the distance; the moon stood above the chimneys; it had rained for three days
+    the evening was mild; the light was soft and grey; leaves danced across the square; the river was frozen
+    the stars were bright; the wind had turned to the north; a rainbow stood over the lake; the morning was quiet
+    dew shone on the grass; the sea was as smooth as glass; dust lay over the road; the last snow was melting
+    drops ran down the window; the birds were unusually silent; the sun burned through the mist; hail drummed on the roof
+    """.replace("\n", ";").split(";")
+    if line.strip()
+)
+
+TIMES = tuple(
+    line.strip()
+    for line in """
+    one morning; one evening; one night; late in autumn; early in spring; on a Sunday; on the first day of summer
+    in the middle of winter; just before dawn; shortly after noon; one windy day; on market day; at the end of May
+    one Tuesday; at midnight; a week before the festival; on the longest day of the year; after a long winter
+    in the last days of October; one rainy afternoon; when the bells rang; before the harvest; on a quiet Thursday
+    at sunset; during the holidays; one day in March; on the way home; after supper; the day after the wedding
+    on the night of the full moon; one cold January morning; at the start of the school year; in the hour before breakfast
+    """.replace("\n", ";").split(";")
+    if line.strip()
+)
+
+FEELINGS = tuple(
+    """amazed amused angry annoyed anxious ashamed astonished bored calm cheerful comforted confused content
+    curious delighted disappointed doubtful embarrassed encouraged excited exhausted frightened glad grateful
+    happy homesick hopeful impatient jealous lonely lucky moved nervous pleased proud puzzled ready relieved
+    restless sad satisfied shy sorry speechless strange stunned surprised thankful tired touched uneasy
+    upset worried""".split()
+)
+
+MANNERS = tuple(
+    """absently anxiously bravely briefly brightly calmly carefully cautiously cheerfully clumsily coldly
+    cleverly curiously eagerly easily faithfully firmly gently gladly gracefully gratefully gravely happily hastily
+    hopefully impatiently kindly lazily loudly merrily neatly nervously patiently playfully politely proudly
+    quickly quietly sadly seriously sharply shyly silently slowly smoothly softly solemnly steadily stiffly
+    suddenly thoughtfully timidly tenderly warmly wearily wisely""".split()
+)
+
+# Verb phrases in the past tense; {o} is an object with its adjective and article, {p} a spot.
+ACTIONS = tuple(
+    line.strip()
+    for line in """
+    found {o} {p}; lost {o} {p}; discovered {o} {p}; hid {o} {p}; noticed {o} {p}; dropped {o} {p}; picked up {o} {p}
+    opened the door and saw {o}; bought {o} from a stranger; sold {o} to a traveller; repaired {o} without any help
+    drew a picture of {o}; dreamed about {o}; heard a voice {p}; met an old friend {p}; waited {p} for an hour
+    carried {o} all the way home; wrapped {o} in paper; painted {o} in bright colours; cleaned {o} until it shone
+    fell asleep {p}; sat down {p} and began to think; looked for {o} {p}; left {o} {p}; buried {o} {p}
+    received {o} as a present; borrowed {o} from a neighbour; traded a coat for {o}; broke {o} by accident
+    saw a light {p}; wrote a letter {p}; told everyone about {o}; kept {o} as a secret; built {o} from old boards
+    walked past {o} and stopped; asked a stranger about {o}; put {o} on the table; followed a fox to a place {p}
+    counted the steps {p}; listened to the wind {p}; made tea and looked at {o}; tied {o} to a string
+    remembered {o} from childhood; found a note {p}; woke up {p}; sang a song {p}; gave {o} to the first child in the street
+    watched the birds {p}; lit a candle {p}; dug a hole {p}; stumbled over {o} {p}; mended {o} with great care
+    shared bread with a stranger {p}; read the same page twice {p}; took {o} from the shelf; threw {o} into the river
+    polished {o} the whole evening; saw {o} in a shop window; kept {o} warm under a coat; lost the way {p}
+    """.replace("\n", ";").split(";")
+    if line.strip()
+)
+
+ENDINGS = tuple(
+    line.strip()
+    for line in """
+    From that day on, nothing was quite the same.; In the end, everyone went home with a smile.
+    Nobody ever spoke of it again.; And so the long day came to an end.; It was the best day of the whole year.
+    After that, the two of them met every week.; Some secrets are better kept, and this was one of them.
+    The next morning, the sun shone as if nothing had happened.; People in the town still tell this story.
+    It was a small thing, but it was enough.; That night, there was a light in every window.
+    The lesson was simple: it pays to look twice.; Later there was soup, and all was forgiven.
+    To this day, the place has kept its name.; And that is how the old bell came back to the town.
+    Everything was quiet again, and the river went on as before.; Sometimes a good friend is all that is needed.
+    In the morning only a few footprints were left.; It was time to go, but the memory stayed.
+    The answer had been there all along.; The promise was kept, although it took many years.
+    Nobody was richer than before, but everybody was happier.; It had been worth the long way.
+    The clock struck twelve, and the street was empty.; The door stayed open from then on.
+    """.replace("\n", ";").split(";")
+    if line.strip()
+)
