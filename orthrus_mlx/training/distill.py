@@ -15,6 +15,9 @@ from .parameters import Parameters, flat_parameters, load_parameters
 from .trainer import Batch, Loss, Metrics
 from .views import block_pass, packed_pass, visible_prefix
 
+START_WEIGHT = 4.0
+"""Every answer's first cycle stands at the prompt's last token, so that one position is drawn more often."""
+
 NO_VIEW = "the model has no diffusion view; its config needs block_size and mask_token_id"
 
 
@@ -36,11 +39,13 @@ def draw_anchors(answers: mx.array, count: int, key: mx.array) -> tuple[mx.array
     """Draw `count` different anchor positions per row of `answers` [B, L].
 
     A position is eligible when the token after it belongs to an answer: every token of an answer but its
-    last, and the prompt's last token, from which decoding starts. Returns positions [B, count] and whether
+    last, and the prompt's last token, from which decoding starts (`START_WEIGHT` times as likely). Returns positions [B, count] and whether
     each is eligible (a row may have too few).
     """
     following = mx.concatenate([answers[:, 1:], mx.zeros_like(answers[:, :1])], axis=1)
-    score = mx.where(following > 0, mx.random.uniform(shape=answers.shape, key=key), 2.0)
+    score = mx.random.uniform(shape=answers.shape, key=key)
+    score = mx.where(answers == following, score, score / START_WEIGHT)
+    score = mx.where(following > 0, score, 2.0)
     positions = mx.argsort(score, axis=1)[:, :count]
     return positions, mx.take_along_axis(following, positions, axis=1) > 0
 

@@ -5,7 +5,6 @@ Imports nothing of MLX: see `data`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -20,16 +19,13 @@ _JOINED = 5
 """One document in so many becomes part of a long conversation (`join_chats`)."""
 
 
-def corpus_texts(seed: int, chunk: int, count: int) -> Iterator[str]:
-    """`count` documents of a chunk; a function of (seed, chunk)."""
-    return corpus.training_documents(seed * 1_000_003 + chunk, count)
-
-
 def documents_of_chunk(tokenizer_file: Path, seed: int, chunk: int, count: int, length: int) -> list[Document]:
     """A chunk's documents as ids, some joined to conversations of up to `length` tokens."""
     tokenizer = Tokenizer.from_file(str(tokenizer_file))
     chat = ChatFormat.of(lambda text: tokenizer.encode(text, add_special_tokens=False).ids)
-    encoded = tokenizer.encode_batch(list(corpus_texts(seed, chunk, count)), add_special_tokens=False)
+    encoded = tokenizer.encode_batch(
+        list(corpus.training_documents(seed, count, start=chunk * CHUNK)), add_special_tokens=False
+    )
     documents = [chat_document(e.ids, chat) for e in encoded]
     cut = count // _JOINED
     return join_chats(documents[:cut], chat, length) + documents[cut:]

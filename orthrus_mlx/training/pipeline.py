@@ -17,10 +17,10 @@ from ..config import ModelArgs
 from ..loading import load_model, load_tokenizer, read_config
 from ..model import Model
 from .checkpoint import copy_tokenizer, save_model, side_car_config, with_diffusion_view, write_json, write_text
-from .corpus.tokenizer import save_tokenizer, train_tokenizer
+from .corpus import save_tokenizer, train_tokenizer, training_documents
 from .data import Rows, pack
 from .distill import diffusion_parameters, distillation_loss
-from .documents import CHUNK, corpus_texts, documents_of_chunk, rows_of_chunk
+from .documents import CHUNK, documents_of_chunk, rows_of_chunk
 from .model_card import model_card
 from .parameters import load_parameters
 from .plan import STAGES, Plan, demo_config
@@ -65,7 +65,7 @@ class Demo:
         return True
 
     def make_tokenizer(self) -> bool:
-        texts = corpus_texts(self.plan.seed, 0, self.plan.tokenizer_documents)
+        texts = training_documents(self.plan.seed, self.plan.tokenizer_documents)
         save_tokenizer(train_tokenizer(texts, self.plan.vocab_size), self.base)
         write_json(self.base / "generation_config.json", {"eos_token_id": [2, 0], "pad_token_id": 0})
         return True

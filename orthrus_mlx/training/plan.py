@@ -22,11 +22,11 @@ class Plan:
     block_size: int = 32
     row_length: int = 1024
     tokenizer_documents: int = 20_000
-    documents: int = 600_000
+    documents: int = 3_000_000
     pretrain_steps: int = 9_000
     pretrain_batch: int = 64
     pretrain_rate: float = 2e-3
-    distill_documents: int = 60_000
+    distill_documents: int = 300_000
     distill_steps: int = 8_000
     distill_batch: int = 24
     distill_rate: float = 1.5e-3

@@ -37,7 +37,7 @@ def greedy_answers(
     padded and few rows wait for the longest. The result is in the order of `prompts`.
     """
     lengths = expected_lengths or limits
-    order = sorted(range(len(prompts)), key=lambda i: (lengths[i] // 64, len(prompts[i]), i))
+    order = sorted(range(len(prompts)), key=lambda i: (lengths[i] // _CHECK_EVERY, len(prompts[i]), i))
     answers: list[list[int]] = [[] for _ in prompts]
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
