@@ -18,6 +18,7 @@ import mlx.core as mx
 from mlx_lm.models import cache as mlx_lm_cache
 
 from .errors import CheckpointError, RequestError
+from .safetensors_file import read_header
 
 CHUNK = 256
 """Rows by which a buffer grows, mlx-lm's step: growth copies the buffer, so not row by row."""
@@ -46,14 +47,18 @@ class LayerCache:
 
 
 def _grown(buffer: mx.array | None, block: mx.array, start: int, end: int) -> mx.array:
-    if buffer is not None and end <= buffer.shape[2]:
+    # Verified rows keep their dtype. Before there are any, the newest block decides, and that is the verified
+    # one: a diffusion view of another dtype must not change what the autoregressive view computes.
+    if buffer is None or (start == 0 and buffer.dtype != block.dtype):
+        return mx.zeros(_with_rows(block, -(-end // CHUNK) * CHUNK), block.dtype)
+    if end <= buffer.shape[2]:
         return buffer
-    shape = list(block.shape)
-    shape[2] = -(-end // CHUNK) * CHUNK
-    if buffer is None or start == 0:
-        return mx.zeros(shape, block.dtype)
-    shape[2] -= start
-    return mx.concatenate([buffer[..., :start, :], mx.zeros(shape, block.dtype)], axis=2)
+    more = mx.zeros(_with_rows(block, -(-end // CHUNK) * CHUNK - start), buffer.dtype)
+    return mx.concatenate([buffer[..., :start, :], more], axis=2)
+
+
+def _with_rows(block: mx.array, rows: int) -> tuple[int, ...]:
+    return (*block.shape[:2], rows, block.shape[3])
 
 
 class KVCache(Sequence[LayerCache]):
@@ -93,13 +98,16 @@ class KVCache(Sequence[LayerCache]):
         """Adopt the buffers of an mlx-lm prompt cache (a list of its plain `KVCache`, one per layer).
 
         Raises:
-            RequestError: a layer is of another class (rotating, quantised), or layers disagree on the offset.
+            RequestError: a layer is of another class (rotating, quantised) or holds fewer rows than it claims or
+                a batch, or layers disagree on the offset.
         """
         for i, c in enumerate(caches):
             if type(c) is not mlx_lm_cache.KVCache:
                 raise RequestError(
                     f"prompt_cache: layer {i} is a {type(c).__name__}; only mlx-lm's plain KVCache is supported"
                 )
+            if not _is_sound(c):
+                raise RequestError(f"prompt_cache: layer {i} does not hold the keys and values of one sequence")
         if len({c.offset for c in caches}) > 1:
             raise RequestError("prompt_cache: layers disagree on the offset; rebuild the cache")
         shared = cls(len(caches))
@@ -118,6 +126,10 @@ class KVCache(Sequence[LayerCache]):
         if self.offset == 0:
             raise RequestError("the cache is empty; there is nothing to save")
         path = Path(path)
+        if path.suffix != ".safetensors":
+            raise RequestError(f"{path}: the name of a cache file must end in .safetensors")
+        if not path.parent.is_dir():
+            raise RequestError(f"{path}: there is no folder {path.parent}")
         caches = [mlx_lm_cache.KVCache() for _ in self.layers]
         self.write_to(caches)
         handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".safetensors")
@@ -138,11 +150,22 @@ class KVCache(Sequence[LayerCache]):
         Raises:
             CheckpointError: the file is missing, damaged, or holds another kind of cache.
         """
+        read_header(Path(path))  # MLX trusts the header
         try:
             caches, metadata = mlx_lm_cache.load_prompt_cache(str(path), return_metadata=True)
-            return cls.from_mlx_lm(caches), metadata
+            shared = cls.from_mlx_lm(caches)
+            mx.eval(shared.arrays)
+            return shared, metadata
         except RequestError as error:
             raise CheckpointError(f"{path}: {error}") from error
         except Exception as error:
             # mlx-lm unpacks the file by position: a damaged one fails with whatever the first step raises.
             raise CheckpointError(f"{path}: not a readable mlx-lm prompt cache ({error})") from error
+
+
+def _is_sound(c: mlx_lm_cache.KVCache) -> bool:
+    if c.keys is None or c.values is None:
+        return c.keys is None and c.values is None and c.offset == 0
+    if not isinstance(c.offset, int) or not all(isinstance(a, mx.array) and a.ndim == 4 for a in (c.keys, c.values)):
+        return False
+    return c.keys.shape[:3] == c.values.shape[:3] and c.keys.shape[0] == 1 and 0 <= c.offset <= c.keys.shape[2]

@@ -32,7 +32,7 @@ class Exactness:
     Attributes:
         kind: "row-exact" (any row count gives a row the same bits), "row-class" (passes padded to `rows` rows
             do), "inexact" (neither was shown) or "off" (the user waived it).
-        rows: the row count that passes are padded to; None where there is no need.
+        rows: the row count that passes are padded to, and the most they may have; None where there is no need.
         evidence: one line saying what was compared.
     """
 
@@ -47,7 +47,11 @@ class Exactness:
 
     def padded(self, rows: int) -> int:
         """The row count to run for `rows` rows."""
-        return rows if self.rows is None else max(rows, self.rows)
+        return rows if self.rows is None else self.rows
+
+    def most(self, rows: int) -> int:
+        """`rows`, or fewer where a pass that wide would leave the row class."""
+        return rows if self.rows is None else min(rows, self.rows)
 
     def __str__(self) -> str:
         return f"{self.kind} at {self.rows} rows" if self.rows else self.kind
@@ -67,7 +71,7 @@ def exactness_of(model: Model) -> Exactness:
 
 def probe(model: Model) -> Exactness:
     """Run the probe: about `PROBE_ROWS` * (len(PROBE_WIDTHS) + 2) rows through the autoregressive view."""
-    tokens = _probe_text(model.args.vocab_size, min(PROBE_PREFIX + PROBE_ROWS, model.args.context_length))
+    tokens = _probe_text(model.args.vocab_size, PROBE_PREFIX + PROBE_ROWS)
     compared = f"{tokens.size - PROBE_PREFIX} positions in blocks of"
     reference = _logits_in_blocks(model, tokens, 1)
     differing = [w for w in PROBE_WIDTHS[1:] if not _same(reference, _logits_in_blocks(model, tokens, w))]

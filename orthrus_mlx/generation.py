@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass, fields
+from numbers import Integral
 from typing import Any, TypedDict, Unpack, cast
 
 import mlx.core as mx
@@ -12,7 +13,7 @@ from mlx_lm.generate import wired_limit
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 
 from .cache import KVCache
-from .config import MAX_BLOCK_SIZE
+from .config import MAX_BLOCK_SIZE, ModelArgs
 from .decoding.choice import StepwiseChoice
 from .decoding.loop import Decoder, Emission
 from .decoding.policy import make_policy
@@ -21,7 +22,7 @@ from .decoding.stats import DecodeStats
 from .errors import RequestError
 from .exactness import OFF, exactness_of
 from .model import Model
-from .sampling import LogitsProcessor, Sampler, Sampling, fresh_seed
+from .sampling import LogitsProcessor, Sampler, Sampling, fresh_seed, require_integer
 from .stop_strings import StopStrings
 
 MODES = ("ar", "diffusion", "auto")
@@ -56,7 +57,7 @@ class Options(TypedDict, total=False):
     seed: int | None
     sampler: Sampler | None
     logits_processors: Sequence[LogitsProcessor] | None
-    prompt_cache: KVCache | list[Any] | None
+    prompt_cache: KVCache | Sequence[Any] | None
     prefill_step_size: int
     prompt_progress_callback: Progress | None
     exact: bool
@@ -193,7 +194,7 @@ class _Session:
         seed: int | None = None,
         sampler: Sampler | None = None,
         logits_processors: Sequence[LogitsProcessor] | None = None,
-        prompt_cache: KVCache | list[Any] | None = None,
+        prompt_cache: KVCache | Sequence[Any] | None = None,
         prefill_step_size: int = 2048,
         prompt_progress_callback: Progress | None = None,
         exact: bool = True,
@@ -208,22 +209,25 @@ class _Session:
             )
         if "xtc_special_tokens" in filters:
             filters["xtc_special_tokens"] = tuple(filters["xtc_special_tokens"])
-        sampling = Sampling(temperature=temperature, seed=fresh_seed() if seed is None else seed, **filters)
-        if prefill_step_size < 1:
-            raise RequestError(f"prefill_step_size must be at least 1, not {prefill_step_size}")
+        _check_ids("xtc_special_tokens", filters.get("xtc_special_tokens", ()), args.vocab_size)
+        if seed is None:
+            # A user's sampler draws from the same global state: taking from it here would change its tokens.
+            seed = 0 if sampler or temperature == 0 else fresh_seed()
+        sampling = Sampling(temperature=temperature, seed=seed, **filters)
+        require_integer("prefill_step_size", prefill_step_size, 1)
 
         self.prompt = _checked_prompt(prompt, args.vocab_size)
         self.stop_tokens = stop_tokens
-        self._lender = prompt_cache if isinstance(prompt_cache, list) else None
-        self.cache = _open_cache(prompt_cache, args.num_hidden_layers)
+        self._lender = None if prompt_cache is None or isinstance(prompt_cache, KVCache) else prompt_cache
+        self.cache = _open_cache(prompt_cache, args)
         room = args.context_length - self.cache.offset - len(self.prompt)
         if room < 1:
             raise RequestError(
                 f"the prompt ends at token {self.cache.offset + len(self.prompt)}, but the model's context is "
                 f"{args.context_length} tokens; shorten the prompt"
             )
-        if max_tokens == 0 or max_tokens < -1:
-            raise RequestError(f"max_tokens must be positive, or -1 for no limit, not {max_tokens}")
+        if not isinstance(max_tokens, int) or max_tokens == 0 or max_tokens < -1:
+            raise RequestError(f"max_tokens must be a positive integer, or -1 for no limit, not {max_tokens!r}")
         limit = room if max_tokens == -1 else min(max_tokens, room)
         self._at_limit = "context" if limit == room and max_tokens != room else "length"
 
@@ -273,7 +277,7 @@ class _Session:
         emissions = self.emissions()
         try:
             for emission in emissions:
-                ends = self._decoder.stopped or self.stats.tokens == self._decoder.limit
+                ends = self._decoder.stopped or self._decoder.emitted == self._decoder.limit
                 if emission.token not in self.stop_tokens:
                     detokenizer.add_token(emission.token)
                 if ends:
@@ -290,7 +294,7 @@ class _Session:
             emissions.close()
 
     def _response(self, text: str, emission: Emission, finish_reason: str | None) -> GenerationResponse:
-        count = self.stats.tokens
+        count = self._decoder.emitted
         return GenerationResponse(
             text=text,
             token=emission.token,
@@ -323,26 +327,38 @@ def _checked_prompt(prompt: Sequence[int] | mx.array, vocab_size: int) -> list[i
     ids = cast(list[int], prompt.tolist()) if isinstance(prompt, mx.array) else list(prompt)
     if not ids:
         raise RequestError("the prompt is empty; give at least one token")
+    _check_ids("prompt", ids, vocab_size)
+    return [int(token) for token in ids]
+
+
+def _check_ids(name: str, ids: Collection[Any], vocab_size: int) -> None:
     for token in ids:
-        if not isinstance(token, int) or not 0 <= token < vocab_size:
-            raise RequestError(f"prompt token {token!r} is not an id in 0..{vocab_size - 1}")
-    return ids
+        if not isinstance(token, Integral) or not 0 <= int(token) < vocab_size:
+            raise RequestError(f"{name}: {token!r} is not an id in 0..{vocab_size - 1}")
 
 
-def _open_cache(prompt_cache: KVCache | list[Any] | None, layers: int) -> KVCache:
+def _open_cache(prompt_cache: KVCache | Sequence[Any] | None, args: ModelArgs) -> KVCache:
+    layers, heads, width = args.num_hidden_layers, args.num_key_value_heads, args.head_dim
     if prompt_cache is None:
         return KVCache(layers)
     if len(prompt_cache) != layers:
         raise RequestError(f"prompt_cache has {len(prompt_cache)} layers, the model {layers}; make a new cache")
-    return prompt_cache if isinstance(prompt_cache, KVCache) else KVCache.from_mlx_lm(prompt_cache)
+    shared = prompt_cache if isinstance(prompt_cache, KVCache) else KVCache.from_mlx_lm(prompt_cache)
+    for held in shared.arrays:
+        if (held.shape[1], held.shape[3]) != (heads, width):
+            raise RequestError(
+                f"prompt_cache holds {held.shape[1]} heads of {held.shape[3]}, the model has {heads} of {width}; "
+                "make a new cache"
+            )
+    return shared
 
 
 def _block_rows(model: Model, mode: str, block_size: int | None) -> int:
     """Rows of a block; 1 where the model or the mode drafts nothing."""
     if mode not in MODES:
         raise RequestError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")
-    if block_size is not None and not 2 <= block_size <= MAX_BLOCK_SIZE:
-        raise RequestError(f"block_size must be in 2..{MAX_BLOCK_SIZE}, not {block_size!r}")
+    if block_size is not None:
+        require_integer("block_size", block_size, 2, MAX_BLOCK_SIZE)
     own_size = model.args.block_size
     if own_size is None:
         if mode == "diffusion":

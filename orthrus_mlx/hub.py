@@ -28,12 +28,15 @@ def resolve(path_or_hf_repo: str | Path, revision: str | None = None) -> Path:
     Raises:
         CheckpointError: neither a folder nor a repository that can be read, with the way out.
     """
-    folder = Path(path_or_hf_repo).expanduser()
-    if folder.is_dir():
-        return folder
     name = str(path_or_hf_repo)
-    if folder.exists():
-        raise CheckpointError(f"{name}: not a folder; give the folder that holds config.json")
+    try:
+        folder = Path(path_or_hf_repo).expanduser()
+        if folder.is_dir():
+            return folder
+        if folder.exists():
+            raise CheckpointError(f"{name}: not a folder; give the folder that holds config.json")
+    except (OSError, RuntimeError) as error:  # no permission, a name too long, no home for ~name
+        raise CheckpointError(f"{name[:200]}: cannot be opened ({error})") from error
     if not _REPOSITORY.fullmatch(name) or name.startswith("."):
         raise CheckpointError(f"{name}: no such folder, and not a Hugging Face id (owner/name)")
     at = f"{name}@{revision}" if revision else name

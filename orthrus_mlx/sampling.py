@@ -15,7 +15,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from numbers import Integral, Real
+from typing import Any, cast
 
 import mlx.core as mx
 
@@ -27,6 +28,9 @@ Sampler = Callable[[mx.array], mx.array]
 LogitsProcessor = Callable[[mx.array, mx.array], mx.array]
 """mlx-lm's: (tokens so far [n], logits [1, V]) -> logits [1, V]."""
 
+LEAST_TEMPERATURE = 1e-6
+"""Below it, logits over the temperature leave float32."""
+
 # XTC's coin must be independent of the Gumbel noise of the same position: its key is (seed ^ this, t).
 _COIN = 0x58544321
 
@@ -36,7 +40,7 @@ class Sampling:
     """How tokens are chosen.
 
     Args:
-        temperature: 0 is greedy.
+        temperature: 0 is greedy; otherwise at least `LEAST_TEMPERATURE`.
         top_p: nucleus mass in (0, 1); 0 or 1 turns it off.
         min_p: keep tokens of at least `min_p` times the likeliest one's probability; 0 is off.
         min_tokens_to_keep: the least number of tokens that min-p leaves.
@@ -57,14 +61,15 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self):
-        _require(math.isfinite(self.temperature) and self.temperature >= 0, "temperature", self.temperature, ">= 0")
-        _require(0 <= self.top_p <= 1, "top_p", self.top_p, "in 0..1")
-        _require(0 <= self.min_p <= 1, "min_p", self.min_p, "in 0..1")
-        _require(self.min_tokens_to_keep >= 1, "min_tokens_to_keep", self.min_tokens_to_keep, ">= 1")
-        _require(self.top_k >= 0, "top_k", self.top_k, ">= 0")
-        _require(0 <= self.xtc_probability <= 1, "xtc_probability", self.xtc_probability, "in 0..1")
-        _require(0 <= self.xtc_threshold <= 0.5, "xtc_threshold", self.xtc_threshold, "in 0..0.5")
-        _require(0 <= self.seed < 1 << 32, "seed", self.seed, "in 0..2^32-1")
+        if self.temperature != 0:
+            _require_number("temperature", self.temperature, LEAST_TEMPERATURE, math.inf, "0, or at least 1e-6")
+        _require_number("top_p", self.top_p, 0, 1, "in 0..1")
+        _require_number("min_p", self.min_p, 0, 1, "in 0..1")
+        require_integer("min_tokens_to_keep", self.min_tokens_to_keep, 1)
+        require_integer("top_k", self.top_k, 0)
+        _require_number("xtc_probability", self.xtc_probability, 0, 1, "in 0..1")
+        _require_number("xtc_threshold", self.xtc_threshold, 0, 0.5, "in 0..0.5")
+        require_integer("seed", self.seed, 0, 2**32 - 1)
 
     @property
     def greedy(self) -> bool:
@@ -162,6 +167,13 @@ def exclude_top_choices(logprobs: mx.array, threshold: float, special_tokens: Se
     return mx.where(drop, -math.inf, logprobs)
 
 
-def _require(ok: bool, name: str, value: object, expected: str) -> None:
-    if not ok:
+def require_integer(name: str, value: Any, low: int, high: int | None = None) -> None:
+    """Raises RequestError unless `value` is an integer in low..high."""
+    if not isinstance(value, Integral) or int(value) < low or (high is not None and int(value) > high):
+        expected = f"at least {low}" if high is None else f"in {low}..{high}"
+        raise RequestError(f"{name} must be an integer, {expected}, not {value!r}")
+
+
+def _require_number(name: str, value: Any, low: float, high: float, expected: str) -> None:
+    if not isinstance(value, Real) or not math.isfinite(value) or not low <= float(value) <= high:
         raise RequestError(f"{name} must be {expected}, not {value!r}")

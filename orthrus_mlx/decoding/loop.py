@@ -77,6 +77,7 @@ class Decoder:
         self.policy, self.exactness, self.stats = policy, exactness, stats
         self.block_size, self.stop_tokens, self.limit = block_size, frozenset(stop_tokens), limit
         self.stopped = False
+        self.emitted = 0
         self._masks = mx.full((block_size - 1,), model.args.mask_token_id or 0, dtype=mx.int32)
         self._tokens: list[int] = []
         self._known = cache.offset
@@ -96,6 +97,7 @@ class Decoder:
         try:
             for cycle in self._cycles(mx.array(self._tokens[-1:], dtype=mx.int32)):
                 for emission in cycle:
+                    self.emitted += 1
                     self.stats.tokens += 1
                     self._known += 1
                     self._tokens.append(emission.token)
@@ -103,7 +105,7 @@ class Decoder:
                     yield emission
                     if self.stopped:
                         return
-                    if self.stats.tokens % CLEAR_CACHE_EVERY == 0:
+                    if self.emitted % CLEAR_CACHE_EVERY == 0:
                         mx.clear_cache()
         finally:
             self._settle()
@@ -119,21 +121,22 @@ class Decoder:
     # Cycles -----------------------------------------------------------------------------------------
 
     def _cycles(self, pending: mx.array) -> Iterator[list[Emission]]:
-        while self.stats.tokens < self.limit:
+        while self.emitted < self.limit:
             plain = self.stepwise is None and self._rows() == 1
             lane = self._pipelined_steps if plain else self._blocks
             pending = yield from lane(pending)
 
     def _rows(self, unread: int = 0) -> int:
         """Rows of the next cycle, given tokens already chosen but not yet emitted."""
-        return min(self.policy.rows(), self.block_size, self.limit - self.stats.tokens - unread)
+        most = self.exactness.most(self.block_size)
+        return min(self.policy.rows(), most, self.limit - self.emitted - unread)
 
     def _blocks(self, pending: mx.array) -> Generator[list[Emission], None, mx.array]:
         """Cycles of draft, verify, commit, until the policy or the text asks for something else."""
         clock = _Clock()
         drafts = self._draft(pending)
         while True:
-            rows = min(drafts.size + 1, self.limit - self.stats.tokens)
+            rows = min(drafts.size + 1, self.limit - self.emitted)
             position = self.cache.offset + 1
             drafts = drafts[: rows - 1]
             logits = self._target(mx.concatenate([pending, drafts]))
