@@ -24,9 +24,10 @@ CACHE_VARIABLE = "ORTHRUS_EMULATOR_CACHE"
 
 @dataclass(frozen=True)
 class Compiler:
-    """`compile` turns a source file into an object, `link` objects into a shared library."""
+    """Commands: `kernel` compiles kernels, `runtime` files that include C headers, `link` makes the library."""
 
-    compile: tuple[str, ...]
+    kernel: tuple[str, ...]
+    runtime: tuple[str, ...]
     link: tuple[str, ...]
     version: str
     clang: bool
@@ -71,37 +72,41 @@ def _major(version: str) -> int:
 
 def _compiler(command: tuple[str, ...], version: str) -> Compiler:
     if "ziglang" in command:
-        # zig's own link step first builds a C library, which takes a minute: its linker alone does
-        return Compiler(command, (*command[:-1], "ld.lld"), version, True)
-    return Compiler(command, command, version, "clang" in version)
+        # zig c++ drops some -Xclang flags, zig clang knows no C headers; and zig's own link step first
+        # builds a C library, which takes a minute
+        zig = command[: command.index("ziglang") + 1]
+        return Compiler((*zig, "clang", "-xc++"), (*zig, "c++"), (*zig, "ld.lld"), version, True)
+    return Compiler(command, command, command, version, "clang" in version)
 
 
-def _flags(compiler: Compiler, checked: bool) -> list[str]:
-    flags = ["-fPIC", "-g1", "-ffp-contract=off", "-fno-strict-aliasing", "-fno-math-errno", "-fno-trapping-math"]
-    flags += ["-fvisibility=hidden", "-fno-exceptions", "-fno-rtti", "-fno-stack-protector", "-w"]
-    if platform.machine() == "x86_64":
-        flags += ["-march=x86_64_v3" if "ziglang" in compiler.compile else "-march=x86-64-v3"]
-    if compiler.clang:
-        flags += ["-Wno-reserved-user-defined-literal", "-fno-sanitize=all"]
-    flags += ["-O2"]
-    if checked:
-        flags += ["-DEMU_CHECKED"]
-    return flags
+COMMON_FLAGS = (
+    *("-O2", "-g1", "-w", "-fPIC", "-ffp-contract=off", "-fno-strict-aliasing", "-fno-math-errno"),
+    *("-fno-trapping-math", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti", "-fno-stack-protector"),
+)
+SANITIZERS = (
+    "-fsanitize=thread",
+    "-fsanitize=alignment,bounds,shift-exponent,integer-divide-by-zero,signed-integer-overflow,float-cast-overflow",
+    "-ftrivial-auto-var-init=pattern",
+)
+
+
+def _runtime_flags(compiler: Compiler, checked: bool) -> list[str]:
+    flags = [*COMMON_FLAGS, "-std=gnu++17"]
+    if "ziglang" in compiler.runtime:
+        flags.append("-fno-sanitize=all")
+    return [*flags, "-DEMU_CHECKED"] if checked else flags
 
 
 def _kernel_flags(compiler: Compiler, checked: bool) -> list[str]:
-    flags = ["-std=gnu++14"]
+    flags = [*COMMON_FLAGS, "-std=gnu++14"]
+    if platform.machine() == "x86_64":
+        flags.append("-march=x86-64-v3")
     if compiler.clang:
-        flags += ["-Xclang", "-cl-single-precision-constant", "-Xclang", "-ffloat16-excess-precision=none"]
+        flags += ["-Xclang", "-ffloat16-excess-precision=none", "-Wno-reserved-user-defined-literal"]
     else:
-        flags += ["-fsingle-precision-constant", "-fexcess-precision=16", "-fno-threadsafe-statics"]
+        flags.append("-fexcess-precision=16")
     if checked:
-        flags += [
-            "-fsanitize=thread",
-            "-fsanitize=alignment,bounds,shift-exponent,integer-divide-by-zero,signed-integer-overflow,"
-            "float-cast-overflow",
-            "-ftrivial-auto-var-init=pattern",
-        ]
+        flags += ["-DEMU_CHECKED", *SANITIZERS]
         if compiler.clang:
             flags += ["-mllvm", "-tsan-instrument-read-before-write=1"]
     return flags
@@ -128,27 +133,27 @@ def _key(*parts: object) -> str:
 def compile_kernel(unit: str, *, checked: bool) -> Path:
     """The shared library of a translated kernel, from the cache or made now (0.3 to 1 s)."""
     compiler = find_compiler()
-    flags = [*_flags(compiler, checked), *_kernel_flags(compiler, checked)]
+    flags = _kernel_flags(compiler, checked)
     library = cache_folder() / f"{_key(unit, flags, compiler)}.so"
     if not library.exists():
         with tempfile.TemporaryDirectory(prefix="orthrus-emulator-") as scratch:
             source, built = Path(scratch, "kernel.cpp"), Path(scratch, "kernel.o")
             source.write_text(unit)
-            _call([*compiler.compile, *flags, f"-I{CPP}", "-c", str(source), "-o", str(built)])
+            _call([*compiler.kernel, *flags, f"-I{CPP}", "-c", str(source), "-o", str(built)])
             _link(compiler, [built, *_runtime(checked)], library)
     return library
 
 
 def _runtime(checked: bool) -> list[Path]:
     compiler = find_compiler()
-    flags = [*_flags(compiler, checked), "-std=gnu++17"]
+    flags = _runtime_flags(compiler, checked)
     objects = []
     for name in ["runtime.cpp", *(["checks.cpp"] if checked else [])]:
         path = cache_folder() / f"{_key(name, flags, compiler)}.o"
         if not path.exists():
             with tempfile.TemporaryDirectory(prefix="orthrus-emulator-") as scratch:
                 built = Path(scratch, "runtime.o")
-                _call([*compiler.compile, *flags, "-c", str(CPP / name), "-o", str(built)])
+                _call([*compiler.runtime, *flags, "-c", str(CPP / name), "-o", str(built)])
                 _publish(built, path)
         objects.append(path)
     return objects

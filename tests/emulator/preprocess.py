@@ -24,10 +24,14 @@ TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL | re.MULTILINE,
 )
-ATTRIBUTE = re.compile(r"\[\[\s*(\w+)\s*(?:\(\s*([^()]*?)\s*\))?\s*\]\]")
+ATTRIBUTE = re.compile(r"\[\[\s*(\w+)\s*(?:\(\s*([^()]*?)\s*\))?[^\]]*\]\]")
 KERNEL = re.compile(r"(?:\[\[\s*kernel\s*\]\]|\bkernel)\s+void\s+(\w+)\s*\(")
 INSTANTIATION = re.compile(
     r"template\s*\[\[\s*host_name\(\"([^\"]+)\"\)\s*\]\]\s*\[\[\s*kernel\s*\]\]\s*decltype\s*\((.*?)\)\s*[^;]*;", re.DOTALL
+)
+# Metal has no double: 0.5 is a float there
+UNSUFFIXED = re.compile(
+    r"(?<![\w.])((?:\d+\.\d*|\.\d+)(?:[eE][+-]?\d+)?|\d+[eE][+-]?\d+|0[xX][\da-fA-F.]+[pP][+-]?\d+)(?![\w.])"
 )
 SWIZZLE = re.compile(r"[xyzw]{2,4}|[rgba]{2,4}")
 
@@ -184,6 +188,8 @@ def _rewritten(stream: list[Token]) -> list[Token]:
             token.text = _directive(token.text)
         elif token.kind == "attribute":
             token.text = _blank(token.text)
+        elif token.kind == "number":
+            token.text = UNSUFFIXED.sub(r"\1f", token.text)
         elif token.kind != "word":
             continue
         elif token.text in ("device", "thread", "kernel"):
@@ -207,7 +213,7 @@ def _blank(text: str) -> str:
 def _directive(text: str) -> str:
     if re.match(r"\s*#\s*include\s*<metal_\w+>", text):
         return ""
-    text = ATTRIBUTE.sub("", text)
+    text = UNSUFFIXED.sub(r"\1f", ATTRIBUTE.sub("", text))
     text = re.sub(r"\b(const|constexpr)(\s+)constant\b|\bconstant(\s+)(const|constexpr)\b", r"\1\4\2\3", text)
     text = re.sub(r"\bconstant\b", "const", text)
     return re.sub(r"(?<!#)\b(device|thread|threadgroup|kernel)\b", "", text)

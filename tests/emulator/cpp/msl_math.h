@@ -111,8 +111,15 @@ EMU_TEST(signbit, (as_type<uint>(x) >> 31) != 0)
 #undef EMU_TEST
 
 inline float fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
-// double holds the exact product of two halves plus a half, so this rounds once
-inline half fma(half a, half b, half c) { return half(double(a) * double(b) + double(c)); }
+// The double sum goes to float rounding to odd, which the second rounding, to half, cannot spoil.
+inline half fma(half a, half b, half c) {
+  const double sum = double(float(a)) * double(float(b)) + double(float(c));
+  float odd = float(sum);
+  const uint bits = as_type<uint>(odd);
+  if (double(odd) != sum && (bits & 1u) == 0)
+    odd = as_type<float>((double(odd) < sum) == (odd > 0.0f) ? bits | 1u : bits - 1u);
+  return half(odd);
+}
 template <class T, int N>
 inline vec<T, N> fma(vec<T, N> a, vec<T, N> b, vec<T, N> c) {
   vec<T, N> r;

@@ -431,7 +431,7 @@ using metal::as_type;
 using metal::bfloat;
 
 #pragma GCC diagnostic ignored "-Wliteral-suffix"
-constexpr half operator""h(long double value) { return half(value); }
-constexpr half operator""H(long double value) { return half(value); }
+constexpr half operator""h(long double value) { return half(float(value)); }
+constexpr half operator""H(long double value) { return half(float(value)); }
 constexpr bfloat operator""bf(long double value) { return bfloat(float(value)); }
 constexpr bfloat operator""BF(long double value) { return bfloat(float(value)); }
