@@ -1,0 +1,126 @@
+// block_attention, few rows: a key/value head's query rows (heads times block rows) number at most ROWS, 4 or 8.
+//
+// Tiling: a threadgroup takes one key/value head and one chunk of 256 positions with 8 simdgroups. First each
+// simdgroup scores one unit of 32 keys for all rows, keys straight from device memory (16 lanes to a key, so that
+// 2 whole keys are read at a time); then weights go to threadgroup memory and the threadgroup walks the units in
+// ascending order, values staged by all threads, each thread summing 2 of D for its rows.
+// Bytes read per pass: each cached key and value once per key/value head.
+// Arithmetic: fp32, 2 D fma per row and key. Reduction order, and why it is the row's own: attention.h.
+  constexpr int TILES = ROWS / 4;
+  constexpr int PAIRS = D / 2;
+  constexpr int PARTIES = 256 / PAIRS;
+  constexpr int OWN = ROWS > PARTIES ? ROWS / PARTIES : 1;
+  threadgroup vec<Value, 2> tile[UNIT * D / 2];
+  threadgroup float weights[ROWS * CHUNK];
+  threadgroup float peaks[ROWS * 8];
+  threadgroup float masses[ROWS * 8];
+  threadgroup uint8_t nodes[MAX_ROWS * MAX_ROWS];
+  threadgroup int counts[MAX_ROWS];
+
+  const ushort lane = thread_index_in_simdgroup;
+  const int simdgroup = simdgroup_index_in_threadgroup;
+  const int thread_index = thread_index_in_threadgroup;
+  const int chunk = threadgroup_position_in_grid.x;
+  const int chunks = threadgroups_per_grid.x;
+  const int rows = q_shape[1] / G * L;
+  const int start = offset[0];
+  const device T* queries = q + size_t(g) * rows * D;
+
+  if (thread_index < L) {
+    counts[thread_index] = list_nodes(mask[thread_index], nodes + thread_index * MAX_ROWS);
+  }
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+
+  // Score one unit
+  const int unit = chunk * CHUNK + simdgroup * UNIT;
+  float scores[TILES * 4];
+  unit_scores<T, D, TILES>(queries, 0, rows, L, scale[0], cached_keys, 0, start, own_keys, nodes, counts, unit, lane,
+                           scores);
+#pragma unroll
+  for (int t = 0; t < TILES; ++t) {
+    const float peak = unit_peak(scores + t * 4);
+    if (lane % 4 == 0 && lane < 16) {
+      peaks[(t * 4 + score_row(lane)) * 8 + simdgroup] = peak;
+    }
+  }
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+
+  // Weigh it under the peak so far
+#pragma unroll
+  for (int t = 0; t < TILES; ++t) {
+    const int r = t * 4 + score_row(lane);
+    float peak = peaks[r * 8];
+    for (int u = 1; u <= simdgroup; ++u) {
+      peak = max(peak, peaks[r * 8 + u]);
+    }
+    float own[4];
+#pragma unroll
+    for (int o = 0; o < 4; ++o) {
+      own[o] = weight(scores[t * 4 + o], peak);
+      weights[r * CHUNK + simdgroup * UNIT + 8 * o + score_key(lane)] = own[o];
+    }
+    const float mass = unit_mass(own);
+    if (lane % 4 == 0 && lane < 16) {
+      masses[r * 8 + simdgroup] = mass;
+    }
+  }
+
+  // Sum the values, unit after unit
+  const int d = thread_index % PAIRS * 2;
+  const int r0 = thread_index / PAIRS * OWN;
+  float2 sums[OWN];
+  float peak[OWN];
+  float mass[OWN];
+#pragma unroll
+  for (int i = 0; i < OWN; ++i) {
+    sums[i] = float2(0.0f);
+    peak[i] = -INFINITY;
+    mass[i] = 0.0f;
+  }
+  for (int u = 0; u < 8; ++u) {
+    const int first = chunk * CHUNK + u * UNIT;
+    if (first >= start + L) {
+      break;
+    }
+    const int cached = clamp(start - first, 0, int(UNIT));
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    copy_rows<D, 256>(cached_values, first, cached, tile, thread_index);
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+#pragma unroll
+    for (int i = 0; i < OWN; ++i) {
+      const int r = r0 + i;
+      if (r < rows && peaks[r * 8 + u] != -INFINITY) {
+        const float higher = max(peak[i], peaks[r * 8 + u]);
+        const float keep = fast::exp2(peak[i] - higher);
+        peak[i] = higher;
+        mass[i] = fma(mass[i], keep, masses[r * 8 + u]);
+        sums[i] = sums[i] * keep;
+        const threadgroup float* row_weights = weights + r * CHUNK + u * UNIT;
+        for (int key = 0; key < cached; ++key) {
+          const vec<Value, 2> v = tile[(key * D + d) / 2];
+          sums[i] = fma(float2(row_weights[key]), float2(float(v.x), float(v.y)), sums[i]);
+        }
+        const int row = r % L;
+        const int end = min(int(UNIT), start + counts[row] - first);
+        for (int key = cached; key < end; ++key) {
+          float v[2];
+          own_values.template load<2>(nodes[row * MAX_ROWS + first + key - start], d, v);
+          sums[i] = fma(float2(row_weights[key]), float2(v[0], v[1]), sums[i]);
+        }
+      }
+    }
+  }
+
+#pragma unroll
+  for (int i = 0; i < OWN; ++i) {
+    const int r = r0 + i;
+    if (r < rows) {
+      const size_t at = (size_t(g) * chunks + chunk) * rows + r;
+      chunk_sums[at * D + d] = sums[i].x;
+      chunk_sums[at * D + d + 1] = sums[i].y;
+      if (d == 0) {
+        chunk_peaks[at] = peak[i];
+        chunk_masses[at] = mass[i];
+      }
+    }
+  }

@@ -1,0 +1,149 @@
+// block_attention, many rows: up to 8 * ROWS query rows (heads times block rows) of a key/value head, ROWS 4, 8 or 16.
+//
+// Tiling: a threadgroup takes one key/value head and one chunk of 256 positions; each of its 8 simdgroups owns ROWS
+// query rows and walks the chunk's 8 units of 32 keys in ascending order. All simdgroups share the unit's keys, then
+// its values, staged in threadgroup memory. Scores are held 4 rows by 8 keys to a register, sums D / 32 to a lane and
+// row. More than 8 * ROWS rows take more threadgroups (grid z), each of which reads the chunk.
+// Bytes read per pass: each cached key and value once per key/value head and 8 * ROWS query rows.
+// Arithmetic: fp32, 2 D fma per row and key. Reduction order, and why it is the row's own: attention.h.
+  constexpr int TILES = ROWS / 4;
+  constexpr int WIDTH = D / 32;
+  threadgroup vec<Value, 2> tile[UNIT * D / 2];
+  threadgroup uint8_t nodes[MAX_ROWS * MAX_ROWS];
+  threadgroup int counts[MAX_ROWS];
+
+  const ushort lane = thread_index_in_simdgroup;
+  const int thread_index = thread_index_in_threadgroup;
+  const int chunk = threadgroup_position_in_grid.x;
+  const int chunks = threadgroups_per_grid.x;
+  const int rows = q_shape[1] / G * L;
+  const int r0 = int(threadgroup_position_in_grid.z * 8 + simdgroup_index_in_threadgroup) * ROWS;
+  const int start = offset[0];
+  const device T* queries = q + size_t(g) * rows * D;
+  const TileRows<Value, D> staged = {tile};
+
+  if (thread_index < L) {
+    counts[thread_index] = list_nodes(mask[thread_index], nodes + thread_index * MAX_ROWS);
+  }
+
+  float sums[ROWS * WIDTH];
+  float peak[TILES];
+  float mass[TILES];
+#pragma unroll
+  for (int i = 0; i < ROWS * WIDTH; ++i) {
+    sums[i] = 0.0f;
+  }
+#pragma unroll
+  for (int t = 0; t < TILES; ++t) {
+    peak[t] = -INFINITY;
+    mass[t] = 0.0f;
+  }
+
+  for (int u = 0; u < 8; ++u) {
+    const int unit = chunk * CHUNK + u * UNIT;
+    if (unit >= start + L) {
+      break;
+    }
+    const int cached = clamp(start - unit, 0, int(UNIT));
+    float weights[TILES * 4];
+
+    // Score the unit's keys
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    copy_rows<D, 256>(cached_keys, unit, cached, tile, thread_index);
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    if (r0 < rows) {
+      float scores[TILES * 4];
+      unit_scores<T, D, TILES>(queries, r0, rows, L, scale[0], staged, unit, start, own_keys, nodes, counts, unit, lane,
+                               scores);
+
+      // Update peaks and masses, rescale the sums
+#pragma unroll
+      for (int t = 0; t < TILES; ++t) {
+        const float found = unit_peak(scores + t * 4);
+        const float higher = max(peak[t], found);
+        const float keep = found == -INFINITY ? 1.0f : fast::exp2(peak[t] - higher);
+        peak[t] = higher;
+#pragma unroll
+        for (int o = 0; o < 4; ++o) {
+          weights[t * 4 + o] = weight(scores[t * 4 + o], higher);
+        }
+        mass[t] = fma(mass[t], keep, unit_mass(weights + t * 4));
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const float row_keep = simd_shuffle(keep, score_lane(i, 0));
+#pragma unroll
+          for (int e = 0; e < WIDTH; ++e) {
+            sums[(t * 4 + i) * WIDTH + e] = sums[(t * 4 + i) * WIDTH + e] * row_keep;
+          }
+        }
+      }
+    }
+
+    // Sum its values: the cached ones for all rows together
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    copy_rows<D, 256>(cached_values, unit, cached, tile, thread_index);
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    if (r0 < rows) {
+#pragma unroll
+      for (int key = 0; key < UNIT; ++key) {
+        if (key < cached) {
+          float v[WIDTH];
+          staged.template load<WIDTH>(key, lane * WIDTH, v);
+#pragma unroll
+          for (int t = 0; t < TILES; ++t) {
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+              const float w = simd_shuffle(weights[t * 4 + key / 8], score_lane(i, key % 8));
+#pragma unroll
+              for (int e = 0; e < WIDTH; ++e) {
+                sums[(t * 4 + i) * WIDTH + e] = fma(w, v[e], sums[(t * 4 + i) * WIDTH + e]);
+              }
+            }
+          }
+        }
+      }
+
+      // then the block's, each row its own
+      if (cached < UNIT) {
+#pragma unroll
+        for (int key = 0; key < UNIT; ++key) {
+#pragma unroll
+          for (int t = 0; t < TILES; ++t) {
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+              const int r = r0 + t * 4 + i;
+              const int row = r % L;
+              if (key >= cached && r < rows && unit + key - start < counts[row]) {
+                float v[WIDTH];
+                own_values.template load<WIDTH>(nodes[row * MAX_ROWS + unit + key - start], lane * WIDTH, v);
+                const float w = simd_shuffle(weights[t * 4 + key / 8], score_lane(i, key % 8));
+#pragma unroll
+                for (int e = 0; e < WIDTH; ++e) {
+                  sums[(t * 4 + i) * WIDTH + e] = fma(w, v[e], sums[(t * 4 + i) * WIDTH + e]);
+                }
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+
+#pragma unroll
+  for (int t = 0; t < TILES; ++t) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int r = r0 + t * 4 + i;
+      if (r < rows) {
+        const size_t at = (size_t(g) * chunks + chunk) * rows + r;
+#pragma unroll
+        for (int e = 0; e < WIDTH; ++e) {
+          chunk_sums[at * D + lane * WIDTH + e] = sums[(t * 4 + i) * WIDTH + e];
+        }
+        if (lane == score_lane(i, 0)) {
+          chunk_peaks[at] = peak[t];
+          chunk_masses[at] = mass[t];
+        }
+      }
+    }
+  }
