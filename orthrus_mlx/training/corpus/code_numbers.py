@@ -70,7 +70,8 @@ kind(
 )  # fmt: skip
 kind(
     "add_constant increase shift add_fixed", _ONE,
-    ["adds $k to a number", "returns a number plus $k", "increases a number by $k", "takes a number and adds $k to it"],
+    ["adds $k to a number", "returns a number plus $k", "increases a number by $k",
+     "takes a number and adds $k to it"],
     "def $f($a):\n    return $a + $k",
     "It adds $k to $a and returns the result.",
     [[1], [0], [-50]], lambda n, k: n + k, k=ints(2, 99),
@@ -109,7 +110,8 @@ kind(
 )  # fmt: skip
 kind(
     "sign signum sign_of number_sign", _ONE,
-    ["returns the sign of a number as 1, 0 or -1", "gives 1 for positive numbers, -1 for negative ones and 0 for zero",
+    ["returns the sign of a number as 1, 0 or -1",
+     "gives 1 for positive numbers, -1 for negative ones and 0 for zero",
      "tells the sign of a number with 1, 0 or -1", "computes the sign of a number as -1, 0 or 1"],
     "def $f($a):\n    if $a > 0:\n        return 1\n    if $a < 0:\n        return -1\n    return 0",
     "It returns 1 for positive numbers, -1 for negative numbers and 0 for zero.",
@@ -117,7 +119,8 @@ kind(
 )  # fmt: skip
 kind(
     "maximum larger bigger max_of_two", _TWO,
-    ["returns the larger of two numbers", "finds the maximum of two numbers", "gives back the bigger one of two numbers",
+    ["returns the larger of two numbers", "finds the maximum of two numbers",
+     "gives back the bigger one of two numbers",
      "compares two numbers and returns the larger one"],
     "def $f($a, $b):\n    if $a > $b:\n        return $a\n    return $b",
     "It compares the two numbers and returns the larger one.",
@@ -141,7 +144,8 @@ kind(
 )  # fmt: skip
 kind(
     "average_two mean_two middle midpoint", _TWO,
-    ["returns the average of two numbers", "computes the mean of two numbers", "finds the number halfway between two numbers",
+    ["returns the average of two numbers", "computes the mean of two numbers",
+     "finds the number halfway between two numbers",
      "calculates the midpoint of two numbers"],
     "def $f($a, $b):\n    return ($a + $b) / 2",
     "It adds $a and $b and divides the sum by 2.",
@@ -158,7 +162,8 @@ kind(
 kind(
     "rectangle_perimeter perimeter rect_perimeter way_around", "length width|a b|x y|w h|width height|side_a side_b",
     ["computes the perimeter of a rectangle", "returns the perimeter of a rectangle from its two sides",
-     "calculates how long the border of a rectangle is", "takes the two sides of a rectangle and returns its perimeter"],
+     "calculates how long the border of a rectangle is",
+     "takes the two sides of a rectangle and returns its perimeter"],
     "def $f($a, $b):\n    return 2 * ($a + $b)",
     "The perimeter of a rectangle is twice the sum of its sides $a and $b.",
     [[12, 7], [1, 1], [0, 5]], lambda a, b: 2 * (a + b),
@@ -199,8 +204,10 @@ kind(
 )  # fmt: skip
 kind(
     "sum_multiples multiples_sum total_of_multiples add_multiples", _ONE,
-    ["adds all multiples of $k below a limit", "returns the sum of the multiples of $k that are smaller than a number",
-     "sums up every number below a limit that is divisible by $k", "computes the total of all multiples of $k under a limit"],
+    ["adds all multiples of $k below a limit",
+     "returns the sum of the multiples of $k that are smaller than a number",
+     "sums up every number below a limit that is divisible by $k",
+     "computes the total of all multiples of $k under a limit"],
     "def $f($a):\n    return sum(range($k, $a, $k))",
     "The range runs through the multiples of $k below $a, and sum adds them.",
     [[10], [50], [3]], lambda n, k: sum(i for i in range(1, n) if i % k == 0), k=ints(3, 12),
@@ -217,14 +224,16 @@ kind(
 kind(
     "gcd greatest_common_divisor common_divisor gcd_of", _TWO,
     ["computes the greatest common divisor of two numbers", "returns the gcd of two numbers",
-     "finds the largest number that divides both arguments", "uses the method of Euclid to find the gcd of two numbers"],
+     "finds the largest number that divides both arguments",
+     "uses the method of Euclid to find the gcd of two numbers"],
     "def $f($a, $b):\n    while $b:\n        $a, $b = $b, $a % $b\n    return $a",
     "Euclid's method replaces the pair by the second number and the remainder until the remainder is 0.",
     [[12, 18], [7, 5], [10, 0], [9, 27]], math.gcd,
 )  # fmt: skip
 kind(
     "divisors factors all_divisors list_divisors", _ONE,
-    ["lists all divisors of a number", "returns a list of the divisors of a number", "finds every number that divides a number",
+    ["lists all divisors of a number", "returns a list of the divisors of a number",
+     "finds every number that divides a number",
      "collects all factors of a number in a list"],
     "def $f($a):\n    return [i for i in range(1, $a + 1) if $a % i == 0]",
     "The list keeps each number from 1 to $a that divides $a without a remainder.",
@@ -240,7 +249,8 @@ kind(
 )  # fmt: skip
 kind(
     "count_digits digit_count number_length digits_in", _ONE,
-    ["counts the digits of a number", "returns how many digits a number has", "tells the number of digits of a positive integer",
+    ["counts the digits of a number", "returns how many digits a number has",
+     "tells the number of digits of a positive integer",
      "finds out how many digits an integer has"],
     "def $f($a):\n    return len(str($a))",
     "The number is turned into text, and len counts its characters.",
@@ -265,7 +275,8 @@ kind(
 kind(
     "celsius_to_fahrenheit to_fahrenheit c_to_f fahrenheit", "celsius|c|degrees|temperature|t|temp",
     ["converts Celsius to Fahrenheit", "turns a temperature in Celsius into Fahrenheit",
-     "takes degrees Celsius and returns degrees Fahrenheit", "computes the Fahrenheit value of a Celsius temperature"],
+     "takes degrees Celsius and returns degrees Fahrenheit",
+     "computes the Fahrenheit value of a Celsius temperature"],
     "def $f($a):\n    return $a * 9 / 5 + 32",
     "The formula is Celsius times 9 / 5 plus 32.",
     [[0], [100], [-40]], lambda c: c * 9 / 5 + 32,
@@ -273,7 +284,8 @@ kind(
 kind(
     "fahrenheit_to_celsius to_celsius f_to_c celsius", "fahrenheit|f_degrees|degrees|temperature|t|temp",
     ["converts Fahrenheit to Celsius", "turns a temperature in Fahrenheit into Celsius",
-     "takes degrees Fahrenheit and returns degrees Celsius", "computes the Celsius value of a Fahrenheit temperature"],
+     "takes degrees Fahrenheit and returns degrees Celsius",
+     "computes the Celsius value of a Fahrenheit temperature"],
     "def $f($a):\n    return ($a - 32) * 5 / 9",
     "The formula is Fahrenheit minus 32, times 5 / 9.",
     [[32], [212], [-40]], lambda f: (f - 32) * 5 / 9,
@@ -281,7 +293,8 @@ kind(
 kind(
     "to_minutes hours_to_minutes minutes_from total_minutes", "hours minutes|h m|x y|hour minute",
     ["converts hours and minutes to minutes", "returns the total minutes of some hours and minutes",
-     "takes hours and minutes and gives the time in minutes", "computes how many minutes a time of hours and minutes is"],
+     "takes hours and minutes and gives the time in minutes",
+     "computes how many minutes a time of hours and minutes is"],
     "def $f($a, $b):\n    return $a * 60 + $b",
     "Each hour has 60 minutes, and the remaining minutes are added.",
     [[0, 5], [2, 30], [1, 0]], lambda h, m: h * 60 + m,
@@ -296,7 +309,8 @@ kind(
 )  # fmt: skip
 kind(
     "discount reduced_price price_after sale_price", "price|amount|cost|p|total|value",
-    ["takes $k percent off a price", "returns a price after a discount of $k percent", "reduces a price by $k percent",
+    ["takes $k percent off a price", "returns a price after a discount of $k percent",
+     "reduces a price by $k percent",
      "computes the price that is left after a discount of $k percent"],
     "def $f($a):\n    return $a * (100 - $k) / 100",
     "The price is multiplied by the percentage that is left after taking off $k percent.",
@@ -304,7 +318,8 @@ kind(
 )  # fmt: skip
 kind(
     "add_tax with_tax gross_price price_with_tax", "price|amount|cost|p|total|value",
-    ["adds $k percent tax to a price", "returns a price including a tax of $k percent", "raises a price by a tax of $k percent",
+    ["adds $k percent tax to a price", "returns a price including a tax of $k percent",
+     "raises a price by a tax of $k percent",
      "computes the price with $k percent tax"],
     "def $f($a):\n    return $a * (100 + $k) / 100",
     "The price is multiplied by 100 percent plus the tax of $k percent.",
@@ -330,7 +345,8 @@ kind(
     "fizz fizz_word fizz_check fizz_or_number", _ONE,
     ['returns "fizz" for multiples of $k and the number itself otherwise',
      'gives "fizz" if a number is divisible by $k and else the number',
-     'replaces a number by "fizz" when $k divides it', 'turns multiples of $k into the word "fizz" and keeps other numbers'],
+     'replaces a number by "fizz" when $k divides it',
+     'turns multiples of $k into the word "fizz" and keeps other numbers'],
     'def $f($a):\n    if $a % $k == 0:\n        return "fizz"\n    return $a',
     'Multiples of $k become the word "fizz", and every other number is returned unchanged.',
     [[12], [35], [22]], lambda n, k: "fizz" if n % k == 0 else n, k=ints(3, 15),
@@ -338,7 +354,8 @@ kind(
 kind(
     "grade passed result_of exam", "points|score|value|x|marks|n",
     ['returns "pass" from $k points on and "fail" below', 'gives "pass" if a score is at least $k and else "fail"',
-     'tells "pass" or "fail", where $k points are needed', 'grades a score as "pass" when it reaches $k and "fail" otherwise'],
+     'tells "pass" or "fail", where $k points are needed',
+     'grades a score as "pass" when it reaches $k and "fail" otherwise'],
     'def $f($a):\n    if $a >= $k:\n        return "pass"\n    return "fail"',
     'A score of at least $k gives "pass", any lower score gives "fail".',
     [[0], [100], [50]], lambda n, k: "pass" if n >= k else "fail", k=ints(20, 90),
@@ -356,7 +373,8 @@ kind(
 kind(
     "power raise_to to_the_power pow_of", "base exponent|b e|x n|a n|number power",
     ["raises a number to a power with a loop", "computes a power by repeated multiplication",
-     "multiplies a base by itself as often as the exponent says", "returns base to the exponent without the power operator"],
+     "multiplies a base by itself as often as the exponent says",
+     "returns base to the exponent without the power operator"],
     "def $f($a, $b):\n    result = 1\n    for _ in range($b):\n        result *= $a\n    return result",
     "The loop multiplies result by $a once for each unit of $b.",
     [[2, 3], [5, 0], [3, 4]], lambda a, b: a**b,

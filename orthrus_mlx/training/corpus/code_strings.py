@@ -10,7 +10,8 @@ _LETTER = pick(tuple("abcdefghiklmnoprstuw"))
 
 kind(
     "reverse_text reverse backwards flip_text", _TEXT,
-    ["reverses a string", "returns a text backwards", "turns a string around", "gives back the characters of a text in reverse order"],
+    ["reverses a string", "returns a text backwards", "turns a string around",
+     "gives back the characters of a text in reverse order"],
     "def $f($a):\n    return $a[::-1]",
     "The slice with step -1 walks through the text from the end to the start.",
     [["abc"], [""], ["level"]], lambda s: "".join(reversed(s)),
@@ -49,7 +50,8 @@ kind(
 )  # fmt: skip
 kind(
     "to_upper upper_case shout make_upper", _TEXT,
-    ["turns a text into upper case", "returns a string in capital letters", "writes every letter of a text as a capital",
+    ["turns a text into upper case", "returns a string in capital letters",
+     "writes every letter of a text as a capital",
      "converts a word to upper case"],
     "def $f($a):\n    return $a.upper()",
     "The method upper returns the text in capital letters.",
@@ -57,7 +59,8 @@ kind(
 )  # fmt: skip
 kind(
     "to_lower lower_case whisper make_lower", _TEXT,
-    ["turns a text into lower case", "returns a string in small letters", "writes every letter of a text as a small letter",
+    ["turns a text into lower case", "returns a string in small letters",
+     "writes every letter of a text as a small letter",
      "converts a word to lower case"],
     "def $f($a):\n    return $a.lower()",
     "The method lower returns the text in small letters.",
@@ -74,11 +77,13 @@ kind(
 )  # fmt: skip
 kind(
     "first_chars head_of beginning prefix_of", _TEXT,
-    ["returns the first $k characters of a text", "cuts a text after $k characters", "keeps only the first $k characters of a string",
+    ["returns the first $k characters of a text", "cuts a text after $k characters",
+     "keeps only the first $k characters of a string",
      "gives back the beginning of a text, $k characters long"],
     "def $f($a):\n    return $a[:$k]",
     "The slice keeps the characters before position $k.",
-    [["abcdefghijklmnopqrstuvwxyz"], [""], ["abc"]], lambda s, k: "".join(c for i, c in enumerate(s) if i < k), k=ints(2, 15),
+    [["abcdefghijklmnopqrstuvwxyz"], [""], ["abc"]], lambda s, k: "".join(c for i, c in enumerate(s) if i < k),
+    k=ints(2, 15),
 )  # fmt: skip
 kind(
     "last_chars tail_of ending suffix_of", _TEXT,
@@ -116,7 +121,8 @@ kind(
 )  # fmt: skip
 kind(
     "remove_letter drop_letter without_letter delete_letter", _TEXT,
-    ['removes every "$k" from a text', 'returns a string without the letter "$k"', 'deletes the letter "$k" from a word',
+    ['removes every "$k" from a text', 'returns a string without the letter "$k"',
+     'deletes the letter "$k" from a word',
      'takes all "$k" out of a text'],
     'def $f($a):\n    return $a.replace("$k", "")',
     'Every "$k" is replaced by an empty string.',
@@ -124,7 +130,8 @@ kind(
 )  # fmt: skip
 kind(
     "starts_with_letter begins_with starts check_start", _TEXT,
-    ['checks whether a text starts with "$k"', 'returns True if a word begins with "$k"', 'tells if the first letter of a text is "$k"',
+    ['checks whether a text starts with "$k"', 'returns True if a word begins with "$k"',
+     'tells if the first letter of a text is "$k"',
      'tests a string for "$k" at its start'],
     'def $f($a):\n    return $a.startswith("$k")',
     'The method startswith is true when the text begins with "$k".',
@@ -132,7 +139,8 @@ kind(
 )  # fmt: skip
 kind(
     "ends_with_letter ends finishes_with check_end", _TEXT,
-    ['checks whether a text ends with "$k"', 'returns True if a word ends in "$k"', 'tells if the last letter of a text is "$k"',
+    ['checks whether a text ends with "$k"', 'returns True if a word ends in "$k"',
+     'tells if the last letter of a text is "$k"',
      'tests a string for "$k" at its end'],
     'def $f($a):\n    return $a.endswith("$k")',
     'The method endswith is true when the text ends with "$k".',
@@ -140,7 +148,8 @@ kind(
 )  # fmt: skip
 kind(
     "contains_letter has_letter includes letter_inside", _TEXT,
-    ['checks whether a text contains the letter "$k"', 'returns True if "$k" is in a word', 'tells if a string has the letter "$k"',
+    ['checks whether a text contains the letter "$k"', 'returns True if "$k" is in a word',
+     'tells if a string has the letter "$k"',
      'tests a text for the letter "$k"'],
     'def $f($a):\n    return "$k" in $a',
     'The operator in is true when "$k" appears anywhere in the text.',
@@ -148,12 +157,14 @@ kind(
 )  # fmt: skip
 kind(
     "greet greeting say_hello hello", "name|person|who|user|guest|friend",
-    ["returns the greeting $k with a name", "greets a person with $k and the name", "builds a greeting from the word $k and a name",
+    ["returns the greeting $k with a name", "greets a person with $k and the name",
+     "builds a greeting from the word $k and a name",
      "says $k to a person by name"],
     'def $f($a):\n    return f"$k, {$a}!"',
     "The f-string puts the name after the greeting.",
     [["Ann"], ["Bo"]], lambda name, k: k + ", " + name + "!",
-    k=pick(("Hello", "Hi", "Welcome", "Dear", "Greetings", "Hey", "Ciao", "Salut", "Hola", "Bye", "Goodbye", "Thanks")),
+    k=pick(("Hello", "Hi", "Welcome", "Dear", "Greetings", "Hey", "Ciao", "Salut", "Hola", "Bye", "Goodbye",
+    "Thanks")),
 )  # fmt: skip
 kind(
     "full_name join_names whole_name name_of", "first last|first_name last_name|given family|a b|x y",
@@ -165,7 +176,8 @@ kind(
 )  # fmt: skip
 kind(
     "longer_text longer longest_of_two longer_word", "a b|x y|first second|left right|one two",
-    ["returns the longer of two texts", "compares two strings and gives back the longer one", "finds the longer one of two words",
+    ["returns the longer of two texts", "compares two strings and gives back the longer one",
+     "finds the longer one of two words",
      "takes two strings and returns the one with more characters"],
     "def $f($a, $b):\n    if len($a) >= len($b):\n        return $a\n    return $b",
     "It compares the lengths and returns the longer text, or the first one if they are equal.",
@@ -173,7 +185,8 @@ kind(
 )  # fmt: skip
 kind(
     "capitalize_words title_case capital_words big_initials", "text|s|string|line|phrase|sentence",
-    ["capitalizes every word of a text", "writes each word with a capital letter", "returns a sentence in which all words start with a capital",
+    ["capitalizes every word of a text", "writes each word with a capital letter",
+     "returns a sentence in which all words start with a capital",
      "makes the first letter of every word a capital"],
     'def $f($a):\n    return " ".join(word.capitalize() for word in $a.split())',
     "The words are capitalized one by one and joined with spaces.",
@@ -189,7 +202,8 @@ kind(
 )  # fmt: skip
 kind(
     "longest_word find_longest longest biggest_word", "text|s|string|line|phrase|sentence",
-    ["finds the longest word of a sentence", "returns the longest word in a text", "looks for the word with the most letters",
+    ["finds the longest word of a sentence", "returns the longest word in a text",
+     "looks for the word with the most letters",
      "gives back the longest word of a string"],
     "def $f($a):\n    return max($a.split(), key=len)",
     "The function max compares the words by their length.",
@@ -205,9 +219,12 @@ kind(
 )  # fmt: skip
 kind(
     "caesar shift_text encode cipher", _TEXT,
-    ["shifts every small letter of a text by $k places in the alphabet", "encodes a lower-case word with a Caesar shift of $k",
-     "moves each letter $k places on, starting again after z", "applies a Caesar cipher with the key $k to small letters"],
-    'def $f($a):\n    result = ""\n    for char in $a:\n        result += chr((ord(char) - 97 + $k) % 26 + 97)\n    return result',
+    ["shifts every small letter of a text by $k places in the alphabet",
+     "encodes a lower-case word with a Caesar shift of $k",
+     "moves each letter $k places on, starting again after z",
+     "applies a Caesar cipher with the key $k to small letters"],
+    'def $f($a):\n    result = ""\n    for char in $a:\n'
+    '        result += chr((ord(char) - 97 + $k) % 26 + 97)\n    return result',
     "Each letter is turned into a number from 0 to 25, moved by $k and turned back.",
     [["abc"], ["xyz"], [""]],
     lambda s, k: "".join("abcdefghijklmnopqrstuvwxyz"[("abcdefghijklmnopqrstuvwxyz".index(c) + k) % 26] for c in s),

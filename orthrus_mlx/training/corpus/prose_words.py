@@ -44,7 +44,8 @@ ROLES = tuple(
 PLACES = tuple(
     line.strip()
     for line in """
-    a cottage at the edge of the forest; a narrow house by the canal; a farm behind the hills; a lighthouse on the cliff
+    a cottage at the edge of the forest; a narrow house by the canal; a farm behind the hills
+    a lighthouse on the cliff
     a village in the valley; a flat above the bakery; a cabin near the lake; an old mill by the river
     a tower in the middle of the town; a tent beside the road; a boat in the harbour; a castle without a roof
     a hut in the mountains; a house with green shutters; a room under the attic; a street full of shops
@@ -66,7 +67,8 @@ PLACES = tuple(
 SPOTS = tuple(
     line.strip()
     for line in """
-    under the bridge; behind the church; in the attic; at the market; near the fountain; beside the stove; in the garden
+    under the bridge; behind the church; in the attic; at the market; near the fountain; beside the stove
+    in the garden
     on the beach; at the station; between two stones; below the stairs; on top of the hill; under an apple tree
     at the end of the street; in the library; by the well; near the old mill; inside a hollow tree; at the crossroads
     in the kitchen; on the roof; behind the curtain; beside the road; in the middle of the square; at the harbour
@@ -83,28 +85,31 @@ OBJECTS = tuple(
     """acorn album almanac anchor apron armchair atlas axe bag ball banner barrel basin basket bell bench bicycle
     blanket book boot bottle bowl box bracelet brooch broom brush bucket buckle button cage camera candle cane canoe
     cap cape card carpet carriage cart casket chain chair chalk chest clock cloak coat coin comb compass cradle crate
-    crown crystal cup curtain cushion dagger diary dish doll door drawing drum easel feather fiddle figurine fishing-rod
-    flag flask flute fork frame fur-coat globe glove goblet guitar hammer hammock harp hat helmet horn horseshoe
+    crown crystal cup curtain cushion dagger diary dish doll door drawing drum easel feather fiddle figurine fan
+    flag flask flute fork frame funnel globe glove goblet guitar hammer hammock harp hat helmet horn horseshoe
     hourglass jacket jar jewel journal jug kettle key kite knife ladder lamp lantern leaf ledger lens letter lock locket
-    lute map mask medal mirror mitten model-ship mug music-box necklace needle net newspaper notebook oar painting pan
+    lute map mask medal mirror mitten monocle mug necklace needle net newspaper notebook oar painting pan
     parcel pebble pencil pendant photograph piano picture pillow pipe plate pocket-watch pot postcard puppet purse puzzle
-    quill quilt rake ribbon ring robe rocking-horse rope ruler sack saddle sail scale scarf scroll seed shawl shell
-    shield shoe shovel sketch sled snow-globe spade spoon stamp statue stool suitcase sundial sword table tapestry teapot
-    telescope tent thimble thread ticket tile tin-box torch toy trumpet trunk umbrella vase veil violin wagon wallet
-    walking-stick watch weather-vane wheel whistle wooden-horse wreath""".split()
+    quill quilt rake ribbon ring robe rocket rope ruler sack saddle sail scale scarf scroll seed shawl shell
+    shield shoe shovel sketch sled snowman spade spoon stamp statue stool suitcase sundial sword table tapestry teapot
+    telescope tent thimble thread ticket tile tin torch toy trumpet trunk umbrella vase veil violin wagon wallet
+    walking-stick watch weather-vane wheel whistle wreath""".split()
 )
 
 WEATHER = tuple(
     line.strip()
     for line in """
     the rain had just stopped; a cold wind came from the sea; the sun was already low; snow lay on every roof
-    the air smelled of wet leaves; thick fog covered the fields; it was the hottest day of the year; clouds hung over the hills
+    the air smelled of wet leaves; thick fog covered the fields; it was the hottest day of the year
+    clouds hung over the hills
     a storm was on its way; the sky was clear and pale; the first frost had come; a warm breeze moved the curtains
-    the streets were still wet; thunder rolled in the distance; the moon stood above the chimneys; it had rained for three days
+    the streets were still wet; thunder rolled in the distance; the moon stood above the chimneys
+    it had rained for three days
     the evening was mild; the light was soft and grey; leaves danced across the square; the river was frozen
     the stars were bright; the wind had turned to the north; a rainbow stood over the lake; the morning was quiet
     dew shone on the grass; the sea was as smooth as glass; dust lay over the road; the last snow was melting
-    drops ran down the window; the birds were unusually silent; the sun burned through the mist; hail drummed on the roof
+    drops ran down the window; the birds were unusually silent; the sun burned through the mist
+    hail drummed on the roof
     """.replace("\n", ";").split(";")
     if line.strip()
 )
@@ -117,7 +122,8 @@ TIMES = tuple(
     one Tuesday; at midnight; a week before the festival; on the longest day of the year; after a long winter
     in the last days of October; one rainy afternoon; when the bells rang; before the harvest; on a quiet Thursday
     at sunset; during the holidays; one day in March; on the way home; after supper; the day after the wedding
-    on the night of the full moon; one cold January morning; at the start of the school year; in the hour before breakfast
+    on the night of the full moon; one cold January morning; at the start of the school year
+    in the hour before breakfast
     """.replace("\n", ";").split(";")
     if line.strip()
 )
@@ -151,7 +157,8 @@ ACTIONS = tuple(
     saw a light {p}; wrote a letter {p}; told everyone about {o}; kept {o} as a secret; built {o} from old boards
     walked past {o} and stopped; asked a stranger about {o}; put {o} on the table; followed a fox to a place {p}
     counted the steps {p}; listened to the wind {p}; made tea and looked at {o}; tied {o} to a string
-    remembered {o} from childhood; found a note {p}; woke up {p}; sang a song {p}; gave {o} to the first child in the street
+    remembered {o} from childhood; found a note {p}; woke up {p}; sang a song {p}
+    gave {o} to the first child in the street
     watched the birds {p}; lit a candle {p}; dug a hole {p}; stumbled over {o} {p}; mended {o} with great care
     shared bread with a stranger {p}; read the same page twice {p}; took {o} from the shelf; threw {o} into the river
     polished {o} the whole evening; saw {o} in a shop window; kept {o} warm under a coat; lost the way {p}

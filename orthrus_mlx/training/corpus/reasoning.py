@@ -69,7 +69,7 @@ def _conversation(rng: Random, split: Split, shape: Shape, wordings: list[int]) 
     question = _ask(rng, shape.ask[wording], slots)
     steps, answer = shape.answer(slots)
     raw = rng.random() < 0.05
-    messages, style = ([], "") if raw else draw_style(rng, *_special_styles(steps, answer))
+    messages, style = ([], "") if raw else draw_style(rng, *_special_styles(shape, slots))
     lead = rng.random()
     if not raw and lead < 0.15:
         question = rng.choice(_LEADS) + question
@@ -83,16 +83,22 @@ def _conversation(rng: Random, split: Split, shape: Shape, wordings: list[int]) 
     return Example("reasoning", shape.name, messages, expected, f"{shape.name}/{wording}", raw)
 
 
-def _special_styles(steps: list[str], answer: object) -> tuple[Style, ...]:
-    # An answer without steps leaves no room to compute in: only where one step is enough.
-    if sum("=" in line for line in steps) != 1:
+def _special_styles(shape: Shape, slots: Slots) -> tuple[Style, ...]:
+    # An answer without steps leaves no room to compute in.
+    if not shape.is_mental(slots):
         return ()
+    _, answer = shape.answer(slots)
     return (_NUMBER_ONLY, _SHORT) if _number(str(answer)) else (_SHORT,)
 
 
 def _ask(rng: Random, template: Template, slots: Slots) -> str:
     question = template.render(rng, slots)
-    return question[0].upper() + question[1:] if question[0].isalpha() else question
+    # People forget the question mark and the capital; a name that opens the question keeps its own.
+    if question.endswith("?") and rng.random() < 0.06:
+        question = question[:-1]
+    if template.text[0] != "{" and rng.random() < 0.05:
+        return question[0].lower() + question[1:]
+    return question[0].upper() + question[1:]
 
 
 def _answer(steps: list[str], answer: object, style: str) -> str:
@@ -134,7 +140,7 @@ def _last_answer(messages: list[Message], style: str) -> str:
 
 def _final(text: str) -> str:
     """What stands after the last "The answer is", without the full stop; "" if nothing does."""
-    head, found, tail = text.rpartition("The answer is ")
+    _, found, tail = text.rpartition("The answer is ")
     return tail.strip().removesuffix(".") if found else ""
 
 

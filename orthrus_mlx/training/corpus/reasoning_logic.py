@@ -23,6 +23,7 @@ _RELATIONS = (
 
 @shape(
     "order_of_three",
+    plan="We put the three names in order.",
     slots={**_THREE, "relation": pick(_RELATIONS), "end": ints(0, 1)},
     where=_distinct,
     derive=lambda relation, end: {"more": relation[0], "ask": relation[1 + end]},
@@ -42,6 +43,7 @@ def _(a: str, b: str, c: str, relation: tuple[str, str, str], end: int) -> Solut
 
 @shape(
     "middle_of_three",
+    plan="We put the three names in order.",
     slots={**_THREE, "relation": pick(_RELATIONS)},
     where=_distinct,
     derive=lambda relation: {"more": relation[0]},
@@ -60,6 +62,7 @@ def _(a: str, b: str, c: str, relation: tuple[str, str, str]) -> Solution:
 
 @shape(
     "race",
+    plan="We put the runners in the order in which they finish.",
     slots={**_THREE, "end": pick(("wins", "comes last"))},
     where=_distinct,
     ask=[
@@ -77,6 +80,7 @@ def _(a: str, b: str, c: str, end: str) -> Solution:
 
 @shape(
     "taller_by_numbers",
+    plan="We compare the three heights.",
     slots={
         **_THREE,
         "x": ints(101, 199),
@@ -102,6 +106,7 @@ def _(a: str, b: str, c: str, x: int, y: int, z: int, end: str) -> Solution:
 
 @shape(
     "who_has_most",
+    plan="We compare the three numbers of {what}.",
     slots={
         **_THREE,
         **{"x": ints(2, 99), "y": ints(2, 99), "z": ints(2, 99), "end": pick(("most", "fewest"))},
@@ -125,6 +130,7 @@ def _(a: str, b: str, c: str, x: int, y: int, z: int, end: str) -> Solution:
 
 @shape(
     "queue_position",
+    plan="We add those in front, those behind and {name}.",
     slots={"name": NAME, "a": ints(1, 30), "b": ints(1, 30)},
     ask=[
         "In a queue there are {a} people in front of {name} and {b} behind. How many people are in the queue?",
@@ -144,6 +150,7 @@ _COMPASS = ("north", "east", "south", "west")
 
 @shape(
     "turning",
+    plan="We follow the two turns one after the other.",
     slots={"name": NAME, "start": ints(0, 3), "first": pick(("left", "right")), "second": pick(("left", "right"))},
     derive=lambda start: {"facing": _COMPASS[start]},
     ask=[
@@ -180,11 +187,16 @@ _MEMBERS = tuple((word, kind) for kind, words in _CLASSES.items() for word in wo
 _KINDS = tuple(_CLASSES)
 
 
+def _insert(words: list[str], word: str, at: int) -> str:
+    return ", ".join([*words[:at], word, *words[at:]])
+
+
 @shape(
     "odd_one_out",
+    plan="Three of the words belong together.",
     slots={"a": pick(_MEMBERS), "b": pick(_MEMBERS), "c": pick(_MEMBERS), "odd": pick(_MEMBERS), "at": ints(0, 3)},
     where=lambda a, b, c, odd: _distinct(a, b, c) and a[1] == b[1] == c[1] != odd[1],
-    derive=lambda a, b, c, odd, at: {"list": ", ".join(([a[0], b[0], c[0]][:at]) + [odd[0]] + [a[0], b[0], c[0]][at:])},
+    derive=lambda a, b, c, odd, at: {"list": _insert([a[0], b[0], c[0]], odd[0], at)},
     ask=[
         "Which word does not belong: {list}?",
         "Find the odd one out: {list}.",
@@ -204,6 +216,7 @@ def _(a: tuple[str, str], b: tuple[str, str], c: tuple[str, str], odd: tuple[str
 
 @shape(
     "is_a_kind",
+    plan="We ask what the word {word} stands for.",
     slots={"name": NAME, "pair": pick(_MEMBERS), "kind": pick(_KINDS), "same": ints(0, 1)},
     where=lambda pair, kind, same: (pair[1] == kind) == bool(same),
     derive=lambda pair, kind: {"word": pair[0], "a_kind": ("an " if kind[0] in "ai" else "a ") + kind},
@@ -283,6 +296,7 @@ def _(word: str) -> Solution:
 
 @shape(
     "spell",
+    plan="We write the letters of {word} one by one.",
     slots={"word": _WORD},
     ask=[
         'Spell the word "{word}".',
@@ -300,6 +314,7 @@ def _(word: str) -> Solution:
 
 @shape(
     "spell_backwards",
+    plan="We write the letters and read them from the end.",
     slots={"word": _WORD},
     ask=[
         'Spell the word "{word}" backwards.',
@@ -316,6 +331,7 @@ def _(word: str) -> Solution:
 
 @shape(
     "nth_letter",
+    plan="We write the letters of {word} and count them.",
     slots={"word": _WORD, "at": ints(0, 5)},
     where=lambda word, at: at < min(len(word), 5) or at == 5,
     derive=lambda at: {"nth": ("first", "second", "third", "fourth", "fifth", "last")[at]},
@@ -334,6 +350,7 @@ def _(word: str, at: int) -> Solution:
 
 @shape(
     "alphabetical",
+    plan="We sort the words by their first letters.",
     slots={"a": _WORD, "b": _WORD, "c": _WORD},
     where=lambda a, b, c: _distinct(a[0], b[0], c[0]),
     ask=[
@@ -354,6 +371,7 @@ def _(a: str, b: str, c: str) -> Solution:
 
 @shape(
     "first_in_alphabet",
+    plan="We compare the first letters of {a} and {b}.",
     slots={"a": _WORD, "b": _WORD, "word": pick(("first", "last"))},
     where=lambda a, b: a[0] != b[0],
     ask=[
@@ -372,6 +390,7 @@ def _(a: str, b: str, word: str) -> Solution:
 
 @shape(
     "alphabet_step",
+    plan="The letters of the alphabet follow each other in a fixed order.",
     slots={"name": NAME, "at": ints(1, 24), "word": pick(("after", "before"))},
     derive=lambda at: {"letter": chr(97 + at)},
     ask=[
@@ -430,6 +449,7 @@ def _(a: str, b: str, c: str, d: str, at: int) -> Solution:
 
 @shape(
     "syllogism",
+    plan="What holds for the whole group holds for {name} too.",
     slots={
         "name": NAME,
         "kind": pick(

@@ -71,6 +71,7 @@ def _(a: int, b: int) -> Solution:
 
 @shape(
     "fence",
+    plan="The way around is twice the sum of length and width.",
     slots={"name": NAME, "a": ints(4, 40), "b": ints(4, 40), "u": pick(("m", "feet"))},
     ask=[
         "{name} puts a fence around a garden of {a} {u} by {b} {u}. How long is the fence?",
@@ -181,6 +182,7 @@ def _(b: int, h: int, k: int) -> Solution:
 
 @shape(
     "triangle_perimeter",
+    plan="The perimeter is the sum of the three sides.",
     slots={"a": ints(5, 30), "b": ints(5, 30), "c": ints(5, 30), "u": UNIT},
     where=lambda a, b, c: a + b > c and a + c > b and b + c > a,
     ask=[
@@ -236,6 +238,7 @@ def _(a: int, kind: str, total: int) -> Solution:
 
 @shape(
     "box_volume",
+    plan="The volume is length x width x height.",
     slots={"a": ints(2, 10), "b": ints(2, 10), "c": ints(2, 9), "u": pick(("cm", "m", "inches", "feet"))},
     ask=[
         "What is the volume of a box that is {a} {u} long, {b} {u} wide and {c} {u} high?",
@@ -253,6 +256,7 @@ def _(a: int, b: int, c: int, u: str) -> Solution:
 
 @shape(
     "tiles",
+    plan="We multiply the number of rows by the number of {thing} in each row.",
     slots={"a": ints(3, 20), "b": ints(3, 12), "thing": pick(("tiles", "chairs", "plants", "stones", "desks"))},
     ask=[
         "There are {a} rows with {b} {thing} in each row. How many {thing} are there?",
@@ -324,6 +328,7 @@ def _(v: int, s: int, t: int) -> Solution:
 
 @shape(
     "two_leg_trip",
+    plan="The whole distance is the sum of both parts.",
     slots={"name": NAME, "town": pick(TOWNS), "a": ints(5, 99), "b": ints(5, 99)},
     ask=[
         "{name} drives {a} km to {town} and then {b} km further. How far is that in total?",
@@ -341,6 +346,7 @@ def _(a: int, b: int) -> Solution:
 
 @shape(
     "rate_total",
+    plan="We multiply the {things} per {per} by the number of {units}.",
     slots={
         "a": ints(2, 30),
         "t": ints(2, 12),
@@ -374,6 +380,7 @@ def _(a: int, t: int, things: str) -> Solution:
 
 @shape(
     "pages_left",
+    plan="First we find the pages that are read, then the pages that are left.",
     slots={"name": NAME, "p": ints(5, 20), "d": ints(2, 9), "extra": ints(5, 90)},
     derive=lambda p, d, extra: {"n": p * d + extra},
     ask=[
@@ -391,6 +398,7 @@ def _(p: int, d: int, n: int, extra: int) -> Solution:
 
 @shape(
     "days_to_finish",
+    plan="We divide the whole number by the number done each day.",
     slots={"name": NAME, "p": ints(3, 12), "d": ints(3, 20)},
     derive=lambda p, d: {"n": p * d},
     ask=[
@@ -408,6 +416,7 @@ def _(p: int, n: int, d: int) -> Solution:
 
 @shape(
     "tank",
+    plan="First we find how much is added, then how much there is in total.",
     slots={"a": ints(3, 40), "t": ints(2, 10), "start": ints(5, 90)},
     ask=[
         "A tank holds {start} litres. Every minute {a} litres flow in. How much is in it after {t} minutes?",
@@ -428,6 +437,7 @@ def _(a: int, t: int, start: int) -> Solution:
 
 @shape(
     "candle",
+    plan="First we find how much burns away, then how much is left.",
     slots={"a": ints(1, 4), "t": ints(2, 9), "left": ints(2, 20)},
     derive=lambda a, t, left: {"n": a * t + left},
     ask=[
@@ -445,6 +455,7 @@ def _(a: int, t: int, n: int, left: int) -> Solution:
 
 @shape(
     "growth",
+    plan="First we find how much the {plant} grows, then its new height.",
     slots={"a": ints(2, 12), "t": ints(2, 9), "n": ints(5, 60), "plant": pick(("plant", "tree", "sunflower", "vine"))},
     ask=[
         "A {plant} is {n} cm tall and grows {a} cm each week. How tall is it after {t} weeks?",
@@ -517,6 +528,7 @@ _ONE = {
 
 @shape(
     "mixed_length",
+    plan="We change the {u} into {v} and add the rest.",
     slots={"a": ints(1, 20), "b": ints(1, 99), "pair": pick((("m", "cm", 100), ("hours", "minutes", 60)))},
     where=lambda a, b, pair: a > 1 and 1 < b < pair[2],
     derive=lambda pair: {"u": pair[0], "v": pair[1], "f": pair[2]},
@@ -535,6 +547,7 @@ def _(a: int, b: int, f: int, v: str) -> Solution:
 
 @shape(
     "split_minutes",
+    plan="Each hour has 60 minutes, so we look for the full hours first.",
     slots={"h": ints(1, 9), "m": ints(2, 59)},
     derive=lambda h, m: {"t": 60 * h + m},
     ask=[
@@ -552,6 +565,7 @@ def _(h: int, m: int, t: int) -> Solution:
 
 @shape(
     "cut_rope",
+    plan="We divide the length of the {what} by the length of one piece.",
     slots={"a": ints(2, 12), "n": ints(2, 20), "what": pick(("rope", "ribbon", "board", "pipe", "wire"))},
     derive=lambda a, n: {"total": a * n},
     ask=[
@@ -569,6 +583,7 @@ def _(a: int, total: int, n: int) -> Solution:
 
 @shape(
     "weight_total",
+    plan="We multiply the number of boxes by the weight of one box.",
     slots={"n": ints(2, 20), "w": ints(2, 12), "item": pick(ITEMS), "u": pick(("kg", "g"))},
     ask=[
         "One box of {item} weighs {w} {u}. How much do {n} boxes weigh?",
@@ -586,8 +601,10 @@ def _(n: int, w: int, u: str) -> Solution:
 
 @shape(
     "temperature",
+    plan="When the temperature {word}, we {verb} the change.",
     slots={"a": ints(5, 30), "b": ints(2, 15), "word": pick(("rises", "falls"))},
     where=lambda a, b, word: word == "rises" or a > b,
+    derive=lambda word: {"verb": "add" if word == "rises" else "subtract"},
     ask=[
         "It is {a} degrees in the morning. The temperature {word} by {b} degrees. How warm is it then?",
         "The temperature is {a} degrees and {word} by {b} degrees. What is it now?",
@@ -605,6 +622,7 @@ def _(a: int, b: int, word: str) -> Solution:
 
 @shape(
     "recipe_scale",
+    plan="We find how many times as many people there are.",
     slots={
         **{"p": ints(2, 6), "k": ints(2, 6), "per": ints(5, 50, 5)},
         "what": pick(("flour", "sugar", "rice", "butter", "oats", "cheese")),
@@ -625,6 +643,7 @@ def _(p: int, k: int, n: int, a: int) -> Solution:
 
 @shape(
     "fuel",
+    plan="We find how many times 100 km fit into the trip.",
     slots={"a": ints(4, 9), "k": ints(2, 9)},
     derive=lambda k: {"s": 100 * k},
     ask=[
@@ -643,6 +662,7 @@ def _(a: int, k: int, s: int) -> Solution:
 
 @shape(
     "stairs",
+    plan="We multiply the steps of one floor by the number of floors.",
     slots={"name": NAME, "a": ints(8, 20), "b": ints(2, 9)},
     ask=[
         "A house has {b} floors with {a} steps each. How many steps does {name} climb to the top?",

@@ -12,6 +12,7 @@ def _list(numbers: list[int]) -> str:
 
 @shape(
     "add",
+    plan="To find the sum, we add the two numbers.",
     slots={"a": ints(2, 199), "b": ints(2, 99)},
     ask=[
         "What is {a} + {b}?",
@@ -32,6 +33,7 @@ def _(a: int, b: int) -> Solution:
 
 @shape(
     "subtract",
+    plan="To find the difference, we subtract {b} from {a}.",
     slots={"a": ints(10, 199), "b": ints(2, 99)},
     where=lambda a, b: a > b + 1,
     ask=[
@@ -53,6 +55,7 @@ def _(a: int, b: int) -> Solution:
 
 @shape(
     "multiply",
+    plan="To find the product, we multiply {a} by {b}.",
     slots={"a": ints(2, 30), "b": ints(2, 12)},
     ask=[
         "What is {a} x {b}?",
@@ -73,6 +76,7 @@ def _(a: int, b: int) -> Solution:
 
 @shape(
     "multiply_teens",
+    plan="We split {b} into tens and ones and multiply both parts.",
     slots={"a": ints(11, 20), "b": ints(13, 20)},
     ask=[
         "What is {a} x {b}?",
@@ -93,6 +97,7 @@ def _(a: int, b: int) -> Solution:
 
 @shape(
     "divide",
+    plan="We look for the number that gives {a} when it is multiplied by {b}.",
     slots={"q": ints(2, 30), "b": ints(2, 12)},
     derive=lambda q, b: {"a": q * b},
     ask=[
@@ -113,6 +118,7 @@ def _(a: int, b: int, q: int) -> Solution:
 
 @shape(
     "remainder",
+    plan="We take the largest multiple of {b} that fits into {a}.",
     slots={"q": ints(2, 12), "b": ints(2, 12), "r": ints(0, 11)},
     where=lambda b, r: r < b,
     derive=lambda q, b, r: {"a": q * b + r},
@@ -131,6 +137,7 @@ def _(a: int, b: int, q: int, r: int) -> Solution:
 
 @shape(
     "add_three",
+    plan="We add the first two numbers and then the third one.",
     slots={"a": ints(2, 60), "b": ints(2, 60), "c": ints(2, 60)},
     ask=[
         "What is {a} + {b} + {c}?",
@@ -149,6 +156,7 @@ def _(a: int, b: int, c: int) -> Solution:
 
 @shape(
     "add_then_multiply",
+    plan="The sum in the brackets comes first, then the product.",
     slots={"a": ints(1, 12), "b": ints(1, 12), "c": ints(2, 9)},
     ask=[
         "What is ({a} + {b}) x {c}?",
@@ -165,6 +173,7 @@ def _(a: int, b: int, c: int) -> Solution:
 
 @shape(
     "multiply_then_add",
+    plan="The product comes first, then {c} is added.",
     slots={"a": ints(2, 12), "b": ints(2, 12), "c": ints(2, 50)},
     ask=[
         "What is {a} x {b} + {c}?",
@@ -181,6 +190,7 @@ def _(a: int, b: int, c: int) -> Solution:
 
 @shape(
     "multiply_then_subtract",
+    plan="The product comes first, then {c} is subtracted.",
     slots={"a": ints(3, 12), "b": ints(3, 12), "c": ints(2, 50)},
     where=lambda a, b, c: a * b > c + 1,
     ask=[
@@ -198,6 +208,7 @@ def _(a: int, b: int, c: int) -> Solution:
 
 @shape(
     "square_number",
+    plan="The square of a number is the number multiplied by itself.",
     slots={"a": ints(2, 30), "word": pick(("squared", "to the power of 2"))},
     ask=[
         "What is {a} {word}?",
@@ -221,6 +232,7 @@ def _(a: int) -> Solution:
 
 @shape(
     "double_or_triple",
+    plan="To {word} a number means to multiply it.",
     slots={"word": pick(("double", "triple")), "a": ints(3, 99)},
     ask=[
         "What is {word} {a}?",
@@ -238,6 +250,7 @@ def _(word: str, a: int) -> Solution:
 
 @shape(
     "half",
+    plan="To find {part} of a number, we divide it by {b}.",
     slots={"q": ints(2, 99), "b": pick((2, 2, 4))},
     derive=lambda q, b: {"a": q * b, "part": "half" if b == 2 else "a quarter"},
     ask=[
@@ -255,6 +268,7 @@ def _(a: int, b: int, q: int) -> Solution:
 
 @shape(
     "percent",
+    plan="We find 5% first, because 5% is one part in 20.",
     slots={"p": pick((5, 10, 20, 25, 30, 40, 50, 60, 70, 75, 80, 90)), "n": ints(1, 20)},
     derive=lambda n: {"a": n * 20},
     ask=[
@@ -278,6 +292,7 @@ def _(p: int, a: int) -> Solution:
 
 @shape(
     "fraction_of",
+    plan="We divide by the denominator {d} and multiply by the numerator {n}.",
     slots={"d": ints(2, 10), "n": ints(1, 9), "q": ints(2, 20)},
     where=lambda n, d: n < d and (n > 1 or d > 2),
     derive=lambda d, q: {"a": d * q},
@@ -357,6 +372,7 @@ def _(a: int, b: int, d: int) -> Solution:
 
 @shape(
     "sequence_next",
+    plan="We look at the difference between neighbours.",
     slots={"a": ints(1, 40), "d": ints(2, 12)},
     derive=lambda a, d: {"seq": _list([a + d * i for i in range(4)])},
     ask=[
@@ -378,6 +394,7 @@ def _(a: int, d: int) -> Solution:
 
 @shape(
     "sequence_down",
+    plan="We look at the difference between neighbours.",
     slots={"a": ints(30, 99), "d": ints(2, 9)},
     where=lambda a, d: a > 5 * d,
     derive=lambda a, d: {"seq": _list([a - d * i for i in range(4)])},
@@ -399,6 +416,7 @@ def _(a: int, d: int) -> Solution:
 
 @shape(
     "sequence_double",
+    plan="Each number is {f} times the one before.",
     slots={"a": ints(1, 25), "f": pick((2, 2, 3))},
     derive=lambda a, f: {"seq": _list([a * f**i for i in range(3)])},
     ask=[
@@ -417,6 +435,7 @@ def _(a: int, f: int) -> Solution:
 
 @shape(
     "sequence_missing",
+    plan="The numbers grow by the same amount each time.",
     slots={"a": ints(1, 40), "d": ints(2, 10)},
     derive=lambda a, d: {"seq": f"{a}, {a + d}, ?, {a + 3 * d}"},
     ask=[
@@ -434,6 +453,7 @@ def _(a: int, d: int) -> Solution:
 
 @shape(
     "sequence_nth",
+    plan="We count the steps and multiply them by the size of a step.",
     slots={"a": ints(1, 30), "d": ints(2, 10), "n": ints(4, 10)},
     ask=[
         "A sequence starts at {a} and grows by {d} each time. What is the {n}th number?",
@@ -455,6 +475,7 @@ def _(a: int, d: int, n: int) -> Solution:
 
 @shape(
     "larger_of_two",
+    plan="We compare the two numbers {a} and {b}.",
     slots={"a": ints(10, 999), "b": ints(10, 999), "word": pick(("larger", "smaller"))},
     where=lambda a, b: a != b,
     ask=[
@@ -473,6 +494,7 @@ def _(a: int, b: int, word: str) -> Solution:
 
 @shape(
     "extreme_of_four",
+    plan="We put the four numbers in order, starting with the {word}.",
     slots={
         **{"a": ints(1, 99), "b": ints(1, 99), "c": ints(1, 99), "d": ints(1, 99)},
         "word": pick(("largest", "smallest")),
@@ -495,12 +517,13 @@ def _(a: int, b: int, c: int, d: int, word: str) -> Solution:
 
 @shape(
     "sort_numbers",
+    plan="We look for the {first} number, then for the next one, and so on.",
     slots={
         **{"a": ints(1, 99), "b": ints(1, 99), "c": ints(1, 99), "d": ints(1, 99)},
         "word": pick(("smallest to largest", "largest to smallest")),
     },
     where=lambda a, b, c, d: len({a, b, c, d}) == 4,
-    derive=lambda a, b, c, d: {"list": _list([a, b, c, d])},
+    derive=lambda a, b, c, d, word: {"list": _list([a, b, c, d]), "first": word.split()[0]},
     ask=[
         "Sort these numbers from {word}: {list}.",
         "Put the numbers {list} in order from {word}.",
@@ -512,11 +535,12 @@ def _(a: int, b: int, c: int, d: int, word: str) -> Solution:
 )
 def _(a: int, b: int, c: int, d: int, word: str) -> Solution:
     numbers = sorted([a, b, c, d], reverse=word.startswith("largest"))
-    return [f"The {word.split()[0]} number is {numbers[0]}."], _list(numbers)
+    return [], _list(numbers)
 
 
 @shape(
     "average_three",
+    plan="The average is the sum of the numbers divided by how many there are.",
     slots={"m": ints(3, 40), "x": ints(-9, 9), "y": ints(-9, 9)},
     where=lambda m, x, y: m + x > 0 and m + y > 0 and m - x - y > 0,
     derive=lambda m, x, y: {"a": m + x, "b": m + y, "c": m - x - y},
@@ -537,6 +561,7 @@ def _(a: int, b: int, c: int, m: int) -> Solution:
 
 @shape(
     "average_two",
+    plan="The number in the middle is half of the sum.",
     slots={"m": ints(5, 80), "x": ints(1, 20)},
     where=lambda m, x: m > x,
     derive=lambda m, x: {"a": m - x, "b": m + x},
@@ -555,6 +580,7 @@ def _(a: int, b: int, m: int) -> Solution:
 
 @shape(
     "median_three",
+    plan="The median is the number in the middle when all are put in order.",
     slots={"a": ints(1, 99), "b": ints(1, 99), "c": ints(1, 99)},
     where=lambda a, b, c: len({a, b, c}) == 3,
     ask=[
@@ -573,6 +599,7 @@ def _(a: int, b: int, c: int) -> Solution:
 
 @shape(
     "range_of_list",
+    plan="The range is the largest number minus the smallest number.",
     slots={"a": ints(1, 60), "b": ints(1, 60), "c": ints(1, 60), "d": ints(1, 60)},
     where=lambda a, b, c, d: len({a, b, c, d}) == 4,
     derive=lambda a, b, c, d: {"list": _list([a, b, c, d])},
@@ -592,6 +619,7 @@ def _(a: int, b: int, c: int, d: int) -> Solution:
 
 @shape(
     "even_or_odd",
+    plan="A number is even when its last digit is even.",
     slots={"a": ints(2, 999)},
     ask=[
         "Is {a} even or odd?",
@@ -609,6 +637,7 @@ def _(a: int) -> Solution:
 
 @shape(
     "digit_sum",
+    plan="We add the digits of {a} one after the other.",
     slots={"a": ints(11, 999)},
     ask=[
         "What is the digit sum of {a}?",
@@ -652,6 +681,7 @@ def _(a: int) -> Solution:
 
 @shape(
     "digit_place",
+    plan="The digits stand for hundreds, tens and ones from left to right.",
     slots={"a": ints(100, 999), "place": pick(("ones", "tens", "hundreds"))},
     ask=[
         "Which digit is in the {place} place of {a}?",
@@ -670,6 +700,7 @@ def _(a: int, place: str) -> Solution:
 
 @shape(
     "reverse_digits",
+    plan="We read the digits of {a} from right to left.",
     slots={"a": ints(100, 999)},
     where=lambda a: a % 10 != 0,
     ask=[
@@ -688,6 +719,7 @@ def _(a: int) -> Solution:
 
 @shape(
     "unknown_addend",
+    plan="We subtract {b} from {total} to find the number.",
     slots={"x": ints(2, 60), "b": ints(2, 60)},
     derive=lambda x, b: {"total": x + b},
     ask=[
@@ -706,6 +738,7 @@ def _(x: int, b: int, total: int) -> Solution:
 
 @shape(
     "unknown_factor",
+    plan="We divide {total} by {b} to find the number.",
     slots={"x": ints(2, 20), "b": ints(2, 12)},
     derive=lambda x, b: {"total": x * b},
     ask=[
@@ -724,6 +757,7 @@ def _(x: int, b: int, total: int) -> Solution:
 
 @shape(
     "unknown_two_steps",
+    plan="We undo the steps: first subtract {c}, then divide by {b}.",
     slots={"x": ints(2, 15), "b": ints(2, 9), "c": ints(1, 30)},
     derive=lambda x, b, c: {"total": x * b + c},
     ask=[
@@ -741,6 +775,7 @@ def _(x: int, b: int, c: int, total: int) -> Solution:
 
 @shape(
     "count_inclusive",
+    plan="We subtract the first number from the last and add 1, because both ends count.",
     slots={"a": ints(1, 80), "n": ints(3, 30)},
     derive=lambda a, n: {"b": a + n - 1},
     ask=[
@@ -758,6 +793,7 @@ def _(a: int, b: int, n: int) -> Solution:
 
 @shape(
     "divisible",
+    plan="We compare {a} with the nearest multiple of {b} that is not larger.",
     slots={"b": ints(2, 12), "q": ints(2, 12), "r": pick((0, 0, 1, 2, 3, 5))},
     where=lambda b, r: r < b,
     derive=lambda b, q, r: {"a": b * q + r},

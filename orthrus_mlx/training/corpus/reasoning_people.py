@@ -13,6 +13,7 @@ MONEY = pick(CURRENCIES)
 
 @shape(
     "buy_same",
+    plan="The total price is the number of {item} times the price of one {one}.",
     slots={"name": NAME, "item": ITEM, "n": ints(2, 20), "p": ints(2, 12), "cur": MONEY},
     ask=[
         "{a_one} costs {p} {cur}. How much do {n} {item} cost?",
@@ -32,6 +33,7 @@ def _(n: int, p: int, cur: str) -> Solution:
 
 @shape(
     "buy_two_kinds",
+    plan="We find the price of the {item} and of the {other} and add both.",
     slots={
         **{"name": NAME, "item": ITEM, "other": ITEM, "n": ints(2, 9), "p": ints(2, 9), "m": ints(2, 9)},
         **{"q": ints(2, 9), "cur": MONEY},
@@ -53,6 +55,7 @@ def _(n: int, p: int, m: int, q: int, cur: str) -> Solution:
 
 @shape(
     "two_prices",
+    plan="We add the price of the {item} and the price of the {other}.",
     slots={"name": NAME, "item": ITEM, "other": ITEM, "p": ints(2, 99), "q": ints(2, 99), "cur": MONEY},
     where=lambda item, other: item != other,
     ask=[
@@ -71,6 +74,7 @@ def _(p: int, q: int, cur: str) -> Solution:
 
 @shape(
     "change",
+    plan="The money that is left is the money paid minus the price.",
     slots={"name": NAME, "item": ITEM, "p": ints(2, 98), "paid": pick((10, 20, 50, 100)), "cur": MONEY},
     where=lambda p, paid: paid // 4 < p < paid - 1,
     ask=[
@@ -89,6 +93,7 @@ def _(p: int, paid: int, cur: str) -> Solution:
 
 @shape(
     "change_many",
+    plan="First we find the price of all {item}, then the money that is left.",
     slots={"name": NAME, "item": ITEM, "n": ints(2, 9), "p": ints(2, 10), "paid": pick((20, 50, 100)), "cur": MONEY},
     where=lambda n, p, paid: paid // 4 < n * p < paid - 1,
     ask=[
@@ -106,6 +111,7 @@ def _(n: int, p: int, paid: int, cur: str) -> Solution:
 
 @shape(
     "unit_price",
+    plan="The price of one {one} is the total price divided by the number of {item}.",
     slots={"item": ITEM, "n": ints(2, 12), "p": ints(2, 15), "cur": MONEY},
     derive=lambda n, p: {"total": n * p},
     ask=[
@@ -123,6 +129,7 @@ def _(n: int, total: int, p: int, cur: str) -> Solution:
 
 @shape(
     "how_many_can_buy",
+    plan="We divide the money by the price of one {one}.",
     slots={"name": NAME, "item": ITEM, "n": ints(2, 20), "p": ints(2, 12), "cur": MONEY},
     derive=lambda n, p: {"total": n * p},
     ask=[
@@ -140,6 +147,7 @@ def _(n: int, p: int, total: int, item: str) -> Solution:
 
 @shape(
     "discount",
+    plan="We find the discount first and subtract it from the price.",
     slots={"item": ITEM, "p": pick((10, 20, 25, 30, 40, 50)), "n": ints(2, 15), "cur": MONEY},
     derive=lambda n: {"a": 20 * n},
     ask=[
@@ -164,6 +172,7 @@ def _(p: int, a: int, cur: str) -> Solution:
 
 @shape(
     "tip",
+    plan="We find the tip first and add it to the bill.",
     slots={"name": NAME, "n": ints(1, 15), "cur": MONEY},
     derive=lambda n: {"a": 10 * n},
     ask=[
@@ -181,6 +190,7 @@ def _(a: int, n: int, cur: str) -> Solution:
 
 @shape(
     "saving",
+    plan="We multiply the savings of one week by the number of weeks.",
     slots={"name": NAME, "p": ints(2, 15), "w": ints(2, 12), "cur": MONEY},
     ask=[
         "{name} saves {p} {cur} every week. How much does {name} have after {w} weeks?",
@@ -198,6 +208,7 @@ def _(p: int, w: int, cur: str) -> Solution:
 
 @shape(
     "saving_goal",
+    plan="We divide the price by the savings of one week.",
     slots={"name": NAME, "item": ITEM, "p": ints(2, 12), "w": ints(2, 15), "cur": MONEY},
     derive=lambda p, w: {"goal": p * w},
     ask=[
@@ -215,6 +226,7 @@ def _(p: int, w: int, goal: int) -> Solution:
 
 @shape(
     "wage",
+    plan="The pay is the money for one hour times the number of hours.",
     slots={"name": NAME, "p": ints(8, 30), "h": ints(2, 10), "cur": MONEY},
     ask=[
         "{name} earns {p} {cur} per hour and works {h} hours. How much does {name} earn?",
@@ -232,6 +244,7 @@ def _(p: int, h: int, cur: str) -> Solution:
 
 @shape(
     "share_equally",
+    plan="We divide the number of {item} by the number of {who}.",
     slots={"item": pick(ITEMS), "k": ints(2, 12), "q": ints(2, 15), "who": pick(("children", "friends", "players"))},
     derive=lambda k, q: {"n": k * q},
     ask=[
@@ -249,6 +262,7 @@ def _(n: int, k: int, q: int, item: str) -> Solution:
 
 @shape(
     "share_left_over",
+    plan="We find how many {item} are used up and subtract them.",
     slots={"item": pick(ITEMS), "k": ints(3, 9), "q": ints(2, 9), "r": ints(1, 8)},
     where=lambda k, r: 1 < r < k,
     derive=lambda k, q, r: {"n": k * q + r},
@@ -267,6 +281,7 @@ def _(n: int, k: int, q: int, r: int, item: str) -> Solution:
 
 @shape(
     "split_bill",
+    plan="We divide the cost by the number of people.",
     slots={"k": ints(2, 10), "q": ints(3, 20), "cur": MONEY},
     derive=lambda k, q: {"n": k * q},
     ask=[
@@ -285,6 +300,7 @@ def _(n: int, k: int, q: int, cur: str) -> Solution:
 
 @shape(
     "get_more",
+    plan="We add the new {item} to those that were there before.",
     slots={"name": NAME, "item": pick(ITEMS), "a": ints(2, 99), "b": ints(2, 99)},
     ask=[
         "{name} has {a} {item} and gets {b} more. How many {item} does {name} have now?",
@@ -302,6 +318,7 @@ def _(a: int, b: int, item: str) -> Solution:
 
 @shape(
     "give_away",
+    plan="We subtract the {item} that are gone from those at the start.",
     slots={"name": NAME, "friend": NAME, "item": pick(ITEMS), "a": ints(5, 99), "b": ints(2, 90)},
     where=lambda a, b, name, friend: a > b + 1 and name != friend,
     ask=[
@@ -320,6 +337,7 @@ def _(a: int, b: int, item: str) -> Solution:
 
 @shape(
     "gain_and_lose",
+    plan="First we add the {item} that come, then we subtract those that go.",
     slots={"name": NAME, "item": pick(ITEMS), "a": ints(5, 80), "b": ints(2, 50), "c": ints(2, 60)},
     where=lambda a, b, c: a + b > c + 1,
     ask=[
@@ -337,6 +355,7 @@ def _(a: int, b: int, c: int, item: str) -> Solution:
 
 @shape(
     "boxes_and_loose",
+    plan="First we count the {item} in the bags, then we add the loose ones.",
     slots={"name": NAME, "item": pick(ITEMS), "n": ints(2, 12), "p": ints(2, 12), "c": ints(2, 20)},
     ask=[
         "{name} has {n} bags with {p} {item} each and {c} loose {item}. How many {item} is that?",
@@ -353,6 +372,7 @@ def _(n: int, p: int, c: int, item: str) -> Solution:
 
 @shape(
     "how_many_more",
+    plan="We subtract the smaller number of {item} from the larger one.",
     slots={"name": NAME, "friend": NAME, "item": pick(ITEMS), "a": ints(5, 99), "b": ints(2, 90)},
     where=lambda a, b, name, friend: a > b + 1 and name != friend,
     ask=[
@@ -370,6 +390,7 @@ def _(a: int, b: int, item: str) -> Solution:
 
 @shape(
     "times_as_many",
+    plan="We multiply the number of {item} that {name} has by {k}.",
     slots={"name": NAME, "friend": NAME, "item": pick(ITEMS), "a": ints(2, 20), "k": ints(2, 9)},
     where=lambda name, friend: name != friend,
     ask=[
@@ -388,6 +409,7 @@ def _(a: int, k: int, item: str) -> Solution:
 
 @shape(
     "together_with_multiple",
+    plan="First we find the {item} of {friend}, then we add both numbers.",
     slots={"name": NAME, "friend": NAME, "item": pick(ITEMS), "a": ints(2, 15), "k": ints(2, 6)},
     where=lambda name, friend: name != friend,
     ask=[
@@ -405,6 +427,7 @@ def _(a: int, k: int, item: str) -> Solution:
 
 @shape(
     "age_later",
+    plan="We add the years to the age of {name}.",
     slots={"name": NAME, "a": ints(3, 70), "n": ints(2, 30)},
     ask=[
         "{name} is {a} years old. How old will {name} be in {n} years?",
@@ -422,6 +445,7 @@ def _(a: int, n: int) -> Solution:
 
 @shape(
     "age_earlier",
+    plan="We subtract the years from the age of {name}.",
     slots={"name": NAME, "a": ints(8, 80), "n": ints(2, 40)},
     where=lambda a, n: a > n + 1,
     ask=[
@@ -439,8 +463,10 @@ def _(a: int, n: int) -> Solution:
 
 @shape(
     "age_difference",
+    plan="Being {word} means that we {verb} {n} years.",
     slots={"name": NAME, "friend": NAME, "a": ints(3, 70), "n": ints(2, 30), "word": pick(("older", "younger"))},
     where=lambda a, n, word, name, friend: name != friend and (word == "older" or a > n + 1),
+    derive=lambda word: {"verb": "add" if word == "older" else "subtract"},
     ask=[
         "{name} is {a} years old. {friend} is {n} years {word}. How old is {friend}?",
         "{friend} is {n} years {word} than {name}, who is {a}. How old is {friend}?",
@@ -458,6 +484,7 @@ def _(a: int, n: int, word: str) -> Solution:
 
 @shape(
     "age_multiple",
+    plan="We multiply the age of {name} by {k}.",
     slots={"name": NAME, "friend": NAME, "a": ints(2, 15), "k": ints(2, 5)},
     where=lambda name, friend: name != friend,
     ask=[
@@ -475,6 +502,7 @@ def _(a: int, k: int) -> Solution:
 
 @shape(
     "age_sum",
+    plan="First we find the age of {friend}, then we add both ages.",
     slots={"name": NAME, "friend": NAME, "a": ints(3, 60), "n": ints(2, 20)},
     where=lambda name, friend: name != friend,
     ask=[
@@ -492,6 +520,7 @@ def _(a: int, n: int) -> Solution:
 
 @shape(
     "birth_year",
+    plan="We add the age to the year of birth.",
     slots={"name": NAME, "year": ints(1950, 2015), "n": ints(2, 30)},
     ask=[
         "{name} was born in {year}. In which year does {name} turn {n}?",
@@ -508,6 +537,7 @@ def _(year: int, n: int) -> Solution:
 
 @shape(
     "packs_needed",
+    plan="We divide the number of {item} by the number in one pack.",
     slots={"item": ITEM, "k": ints(2, 12), "q": ints(2, 12)},
     derive=lambda k, q: {"n": k * q},
     ask=[
@@ -525,6 +555,7 @@ def _(n: int, k: int, q: int) -> Solution:
 
 @shape(
     "cheaper_by",
+    plan="The difference is the higher price minus the lower price.",
     slots={"item": ITEM, "a": ints(5, 99), "b": ints(2, 90), "cur": MONEY},
     where=lambda a, b: a > b + 1,
     ask=[
@@ -542,6 +573,7 @@ def _(a: int, b: int, cur: str) -> Solution:
 
 @shape(
     "profit",
+    plan="First we find the gain on one {one}, then the gain on all {item}.",
     slots={"name": NAME, "item": ITEM, "n": ints(2, 12), "p": ints(1, 8), "g": ints(1, 6), "cur": MONEY},
     derive=lambda p, g: {"q": p + g},
     ask=[
@@ -559,6 +591,7 @@ def _(n: int, p: int, q: int, g: int, cur: str) -> Solution:
 
 @shape(
     "fraction_of_group",
+    plan="To find 1/{d} of the {who}, we divide by {d}.",
     slots={"d": ints(2, 8), "q": ints(2, 12), "who": pick(("pupils", "players", "guests", "workers"))},
     derive=lambda d, q: {"n": d * q},
     ask=[
@@ -576,6 +609,7 @@ def _(n: int, d: int, q: int, who: str) -> Solution:
 
 @shape(
     "legs",
+    plan="Each of the {x} has 4 legs, and each of the {y} has 2 legs.",
     slots={
         "a": ints(2, 20),
         "b": ints(2, 20),

@@ -35,6 +35,7 @@ def _weekday_solution(day: str, n: int, sign: int) -> Solution:
 
 @shape(
     "weekday_after",
+    plan="After 7 days the same weekday comes again.",
     slots={"day": pick(WEEKDAYS), "n": ints(2, 30)},
     ask=[
         "Today is {day}. What day is it in {n} days?",
@@ -54,6 +55,7 @@ def _(day: str, n: int) -> Solution:
 
 @shape(
     "weekday_before",
+    plan="Every 7 days the same weekday comes again.",
     slots={"day": pick(WEEKDAYS), "n": ints(2, 20)},
     ask=[
         "Today is {day}. What day was it {n} days ago?",
@@ -71,6 +73,7 @@ def _(day: str, n: int) -> Solution:
 
 @shape(
     "weekday_neighbour",
+    plan="The days of the week follow each other in a fixed order.",
     slots={"name": NAME, "day": pick(WEEKDAYS), "word": pick(("after", "before"))},
     ask=[
         "Which day comes right {word} {day}, {name} asks?",
@@ -88,6 +91,7 @@ def _(day: str, word: str) -> Solution:
 
 @shape(
     "month_after",
+    plan="We count the months of the year from 1 to 12.",
     slots={"month": pick(MONTHS), "n": ints(2, 11)},
     ask=[
         "It is {month}. Which month is it in {n} months?",
@@ -110,6 +114,7 @@ def _(month: str, n: int) -> Solution:
 
 @shape(
     "month_number",
+    plan="We count the months of the year, starting with January as 1.",
     slots={"name": NAME, "month": pick(MONTHS)},
     ask=[
         "{name} asks: which number does the month {month} have?",
@@ -146,6 +151,7 @@ def _(a: int, x: str, y: str) -> Solution:
 
 @shape(
     "date_later",
+    plan="We add the {n} days to the date {month} {d}.",
     slots={"month": pick(MONTHS), "d": ints(1, 26), "n": ints(2, 25)},
     where=lambda d, n: d + n <= 28,
     ask=[
@@ -164,6 +170,7 @@ def _(month: str, d: int, n: int) -> Solution:
 
 @shape(
     "date_across_month",
+    plan="We add the days and go on with the next month when {month} is over.",
     slots={"a": ints(0, 10), "d": ints(20, 30), "n": ints(3, 25)},
     where=lambda a, d, n: d <= MONTH_DAYS[a] < d + n and a != 1 and n < 26,
     derive=lambda a: {"month": MONTHS[a]},
@@ -187,6 +194,7 @@ def _(a: int, month: str, d: int, n: int) -> Solution:
 
 @shape(
     "days_between",
+    plan="Both dates are in {month}, so we subtract the days.",
     slots={"month": pick(MONTHS), "a": ints(1, 20), "b": ints(4, 28)},
     where=lambda a, b: b > a + 1,
     ask=[
@@ -204,6 +212,7 @@ def _(a: int, b: int) -> Solution:
 
 @shape(
     "clock_add_minutes",
+    plan="We add the minutes to {start}, and 60 minutes make an hour.",
     slots={"h": ints(6, 21), "m": ints(0, 55, 5), "n": ints(5, 55, 5), "event": EVENT},
     derive=lambda h, m: {"start": _clock(60 * h + m)},
     ask=[
@@ -227,6 +236,7 @@ def _(h: int, m: int, n: int) -> Solution:
 
 @shape(
     "clock_add_hours",
+    plan="We add the hours to {start}.",
     slots={"h": ints(5, 20), "m": ints(0, 55, 5), "n": ints(2, 9), "event": EVENT},
     derive=lambda h, m: {"start": _clock(60 * h + m)},
     where=lambda h, n: h + n < 24,
@@ -246,6 +256,7 @@ def _(h: int, m: int, n: int) -> Solution:
 
 @shape(
     "clock_difference",
+    plan="We subtract the hours and the minutes of {start} from those of {end}.",
     slots={"h": ints(5, 20), "m": ints(0, 30, 5), "dh": ints(1, 6), "dm": ints(0, 25, 5), "event": EVENT},
     where=lambda h, dh: h + dh < 24,
     derive=lambda h, m, dh, dm: {"start": _clock(60 * h + m), "end": _clock(60 * (h + dh) + m + dm)},
@@ -267,6 +278,7 @@ def _(h: int, m: int, dh: int, dm: int) -> Solution:
 
 @shape(
     "clock_earlier",
+    plan="We go back {n} minutes from {end}.",
     slots={"name": NAME, "h": ints(6, 22), "m": ints(0, 55, 5), "n": ints(5, 55, 5)},
     derive=lambda h, m: {"end": _clock(60 * h + m)},
     ask=[
@@ -290,6 +302,7 @@ def _(h: int, m: int, n: int) -> Solution:
 
 @shape(
     "clock_24",
+    plan="A 24-hour clock counts the hours from 0 to 23.",
     slots={"h": ints(1, 11), "m": ints(0, 55, 5), "half": pick(("a.m.", "p.m."))},
     derive=lambda h, m: {"t": _clock(60 * h + m)},
     ask=[
@@ -309,6 +322,7 @@ def _(h: int, m: int, half: str) -> Solution:
 
 @shape(
     "weekly_hours",
+    plan="We multiply the hours of one day by the number of days.",
     slots={"name": NAME, "h": ints(2, 9), "d": ints(2, 7), "what": pick(("works", "studies", "trains", "paints"))},
     ask=[
         "{name} {what} {h} hours a day on {d} days a week. How many hours is that per week?",

@@ -34,7 +34,8 @@ def run(program):
             for case in program["cases"]:
                 shown = repr(case["args"])
                 got = function(*case["args"])
-                if json.loads(json.dumps(got)) != case["result"] or isinstance(got, bool) != isinstance(case["result"], bool):
+                same_type = isinstance(got, bool) == isinstance(case["result"], bool)
+                if json.loads(json.dumps(got)) != case["result"] or not same_type:
                     return f"arguments {{shown}} gave {{got!r}}, expected {{case['result']!r}}"
     except BaseException as error:
         return f"{{type(error).__name__}}: {{error}}"

@@ -19,7 +19,8 @@ Solution = tuple[list[str], object]  # step lines, final answer
 class Shape:
     """One question shape.
 
-    `where` rejects combinations; `derive` adds slots the questions need (a total, a plural); `vary` maps a
+    `plan` is the answer's first line, said before the steps, where the steps do not begin with such a line
+    themselves. `where` rejects combinations; `derive` adds slots the questions need (a total, a plural); `vary` maps a
     slot to the phrase by which a follow-up question changes it ("the width is {b}").
     """
 
@@ -27,6 +28,7 @@ class Shape:
     slots: Mapping[str, Sampler]
     ask: Sequence[Template]
     solve: Callable[..., Solution]
+    plan: Template | None
     where: Callable[..., bool] | None
     derive: Callable[..., Slots] | None
     vary: Mapping[str, Template]
@@ -44,7 +46,7 @@ class Shape:
     def key(self, slots: Slots) -> list[object]:
         """The values that decide the split: the numbers, or every slot where there is at most one number."""
         numbers = [value for name, value in slots.items() if name in self.slots and isinstance(value, int)]
-        return numbers if len(numbers) > 1 else [slots[name] for name in self.slots]
+        return list(numbers) if len(numbers) > 1 else [slots[name] for name in self.slots]
 
     def redraw(self, rng: Random, slots: Slots, name: str, split: Split) -> Slots:
         """The same question with another value of one slot; the same slots again if none fits."""
@@ -67,8 +69,14 @@ class Shape:
         return slots
 
     def answer(self, slots: Slots) -> Solution:
-        """Step lines and the final answer."""
-        return _call(self.solve, slots)
+        """All lines before the final sentence, and the final answer."""
+        steps, answer = _call(self.solve, slots)
+        return ([self.plan.text.format_map(slots), *steps] if self.plan else steps), answer
+
+    def is_mental(self, slots: Slots) -> bool:
+        """Whether one operation on the question's own numbers gives the answer, so that no step need be written."""
+        steps, _ = _call(self.solve, slots)
+        return [any(map(str.isdigit, line)) for line in steps].count(True) == 1 and "=" in steps[-1]
 
 
 SHAPES: dict[str, Shape] = {}
@@ -79,6 +87,7 @@ def shape(
     *,
     slots: Mapping[str, Sampler],
     ask: Sequence[str],
+    plan: str | None = None,
     where: Callable[..., bool] | None = None,
     derive: Callable[..., Slots] | None = None,
     vary: Mapping[str, str] | None = None,
@@ -90,7 +99,8 @@ def shape(
         assert name not in SHAPES, name
         templates = [Template(text) for text in ask]
         phrases = {key: Template(text) for key, text in (vary or {}).items()}
-        SHAPES[name] = Shape(name, slots, templates, solve, where, derive, phrases, weight)
+        lead = Template(plan) if plan else None
+        SHAPES[name] = Shape(name, slots, templates, solve, lead, where, derive, phrases, weight)
         return solve
 
     return register

@@ -13,9 +13,10 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from orthrus_mlx.errors import TrainingError
 from orthrus_mlx.training.corpus.chat import CHAT_TEMPLATE, END_OF_TEXT, MASK, TURN_END, TURN_START
 
-# Qwen2's pre-tokenizer pattern: \p{N} alone splits numbers into digits.
+# Qwen2's pre-tokenizer pattern (\p{N} alone splits numbers into digits) but for the end of a sentence, which does not
+# swallow the line break after it: "area?" must be the same tokens at the end of a prompt and before its answer's line.
 _WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+(?:(?<![.?!])[\r\n]+)?"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
@@ -35,7 +36,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 4096) -> Tokenizer:
         ]
     )
     # These very settings are what mlx-lm recognises as a decoder its BPE streaming detokenizer can stand for.
-    tokenizer.decoder = decoders.ByteLevel(add_prefix_space=False, trim_offsets=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel(add_prefix_space=False, trim_offsets=False, use_regex=False)  # type: ignore[call-arg]
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size - 1,
         special_tokens=[END_OF_TEXT, TURN_START, TURN_END],

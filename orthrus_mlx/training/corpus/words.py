@@ -124,7 +124,7 @@ SHORT_WORDS = tuple(
     """apple arrow bacon badge baker banana basket beach bean berry bird blanket boat book bottle bread bridge
     brush bucket butter button cable camel candle carpet carrot castle cat chair cheese cherry circle clock cloud
     coffee copper cotton cousin cradle dinner doctor dog dragon drum eagle engine falcon farmer feather fence
-    finger fish flower forest fork fox garden ginger glass glove goose grape green guitar hammer harbor hat
+    finger fish flower forest fork fox garden ginger glass glove goose grape green guitar hammer harbour hat
     honey horse house island jacket jelly kettle kitten ladder lamp leaf lemon letter lion lizard mango maple
     marble market melon mirror mitten monkey moon mountain mouse needle nest night ocean olive onion orange
     otter oven owl paper parrot pear pebble pencil pepper piano pillow planet plate pocket pond potato puzzle
