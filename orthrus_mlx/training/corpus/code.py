@@ -39,7 +39,14 @@ _UNNAMED = (
     "Show me a Python function that {does}.",
     "How do I write a Python function that {does}?",
 )
-_ARGUMENTS = (
+_ONE_ARGUMENT = (
+    " It takes {args}.",
+    " Use the argument name {args}.",
+    " The parameter is {args}.",
+    " Call the argument {args}.",
+    " Argument: {args}.",
+)
+_SOME_ARGUMENTS = (
     " It takes {args}.",
     " Use the argument names {args}.",
     " The parameters are {args}.",
@@ -104,7 +111,7 @@ def _draw_names(rng: Random, kind: Kind) -> tuple[Names, tuple[str, str]]:
         frame = rng.choice(_NAMED)
         names["f"] = _function_name(rng, kind)
     if rng.random() < 0.4 or not (named or kind.constants):
-        tail = rng.choice(_ARGUMENTS)
+        tail = rng.choice(_ONE_ARGUMENT if len(kind.arguments[0]) == 1 else _SOME_ARGUMENTS)
         names |= kind.argument_names(rng.randrange(len(kind.arguments)))
     return names, (frame, tail)
 

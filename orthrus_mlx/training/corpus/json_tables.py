@@ -32,7 +32,7 @@ _FROM_LIST = (
     "Please format this {kind} as JSON: {data}",
     "I need JSON for {a_kind} with {data}",
     "Create a JSON object. Fields: {data}",
-    "JSON for a {kind} record, please: {data}",
+    "JSON for {a_kind} record, please: {data}",
     "Here is {a_kind}: {data}. Write it as JSON.",
     "Can you write the following {kind} as JSON? {data}",
     "Build a JSON object that has {data}.",
@@ -114,12 +114,8 @@ ASKS = {
     "csv_to_json": _CSV_TO_JSON,
 }
 _shape_weights = (5, 5, 4, 3, 2, 1.5, 1.5)
-_COMPACT_TAILS = (
-    " Write it on one line.",
-    " Use compact JSON on one line.",
-    " Put it all on one line.",
-    " No line breaks.",
-)
+# Said first: after the data they would read as a part of it.
+_COMPACT = ("On one line, please. ", "Use compact JSON on one line. ", "Put it all on one line. ", "No line breaks. ")
 
 
 def generate(rng: Random, split: Split, shape: str | None = None) -> Example:
@@ -136,8 +132,7 @@ def generate(rng: Random, split: Split, shape: str | None = None) -> Example:
     messages, style = draw_style(rng, *((_BARE, _BARE) if is_json else ()))
     compact = is_json and rng.random() < 0.12
     if compact:
-        joint = "" if question[-1] in ".?!" else "."
-        question += joint + rng.choice(_COMPACT_TAILS)
+        question = rng.choice(_COMPACT) + question
     value: Any = records[0] if shape in ("object", "nested", "prose") else records
     messages += [user(question), assistant(_answer(value, shape, compact, style))]
     if isinstance(value, dict):
@@ -195,18 +190,32 @@ def _text(value: Any, sign: str) -> str:
     return str(value)
 
 
+_COUNTED = (
+    *("pages", "seats", "servings", "minutes", "calories", "passengers", "seconds", "doors", "wins", "losses"),
+    *("points", "beds", "leaves"),
+)
+
+
 def _prose(kind: str, record: Record, rng: Random) -> str:
     """Sentences that tell every field; a key's underscores become spaces."""
-    facts = [f"{key.replace('_', ' ')} is {_text(value, ' ')}" for key, value in record.items()]
+    facts = [_fact(kind, key, value) for key, value in record.items()]
     style = rng.randrange(4)
     if style == 0:
-        return f"There is {article(kind)}. " + " ".join(f"The {fact}." for fact in facts)
+        return f"There is {article(kind)}. " + " ".join(f"{fact[0].upper()}{fact[1:]}." for fact in facts)
     if style == 1:
-        return f"About {article(kind)}: " + " and ".join(f"the {fact}" for fact in facts) + "."
+        return f"About {article(kind)}: {' and '.join(facts)}."
     if style == 2:
-        joined = ", ".join(f"its {fact}" for fact in facts[:-1])
-        return f"We have {article(kind)}: {joined}, and its {facts[-1]}."
-    return f"For this {kind}, the {facts[0]}. " + " ".join(f"Also, the {fact}." for fact in facts[1:])
+        return f"We have {article(kind)}: {', '.join(facts[:-1])}, and {facts[-1]}."
+    return f"For this {kind}, {facts[0]}. " + " ".join(f"Also, {fact}." for fact in facts[1:])
+
+
+def _fact(kind: str, key: str, value: Any) -> str:
+    words = key.replace("_", " ")
+    if isinstance(value, bool):
+        return f"the {kind} is {words}" if value else f"the {kind} is not {words}"
+    if key in _COUNTED:
+        return f"the number of {words} is {value}"
+    return f"the {words} is {value}"
 
 
 def _answer(value: Any, shape: str, compact: bool, style: str) -> str:

@@ -85,6 +85,15 @@ _JOBS = (
     "writer", "tailor", "plumber", "librarian", "gardener",
 )  # fmt: skip
 _FOODS = ("flour", "sugar", "butter", "milk", "rice", "salt", "honey", "cheese", "beans", "onions", "cream", "oil")
+_DISHES = tuple(
+    """soup salad stew pancakes pizza pasta risotto curry omelette lasagne porridge pie dumplings noodles gratin
+    goulash paella ratatouille chowder casserole meatballs waffles muffins tart pudding""".split()
+)
+_PLANTS = tuple(
+    """fern cactus orchid ivy basil mint rose tulip lily palm aloe lavender begonia geranium bamboo violet daisy
+    thyme rosemary poppy peony iris jasmine sunflower""".split()
+)
+_DEPARTMENTS = ("sales", "finance", "research", "design", "support", "marketing", "planning", "legal", "security")
 _LANGUAGES = ("English", "German", "French", "Spanish", "Polish", "Turkish", "Hindi", "Greek", "Dutch", "Czech")
 _STATES = ("open", "closed", "new", "paid", "late", "sent", "done", "active", "lost", "ready")
 
@@ -114,7 +123,7 @@ RECORDS: dict[str, Fields] = {
         **{"venue": {"name": pick(VILLAGES), "street": _street, "rooms": _small}},
     },
     "recipe": {
-        **{"dish": pick(SHORT_WORDS), "servings": ints(1, 12), "minutes": ints(5, 180), "vegetarian": _flag},
+        **{"dish": pick(_DISHES), "servings": ints(1, 12), "minutes": ints(5, 180), "vegetarian": _flag},
         **{"ingredients": several(_FOODS), "level": pick(("easy", "medium", "hard")), "calories": ints(50, 900)},
     },
     "address": {
@@ -122,7 +131,7 @@ RECORDS: dict[str, Fields] = {
         **{"country": pick(COUNTRIES), "floor": ints(0, 20), "resident": _full_name},
     },
     "flight": {
-        **{"flight": _code, "from": _town, "to": _town, "departure": _time, "arrival": _time, "gate": _code},
+        **{"flight": _code, "origin": _town, "destination": _town, "departure": _time, "arrival": _time, "gate": _code},
         **{"passengers": ints(1, 300), "delayed": _flag, "airline": pick(VILLAGES), "date": _date},
         **{"pilot": {"name": _full_name, "hours": ints(100, 9000)}},
     },
@@ -138,10 +147,10 @@ RECORDS: dict[str, Fields] = {
     "sensor": {
         **{"sensor_id": _code, "temperature": _decimal(-20, 40), "humidity": ints(0, 100), "battery": ints(0, 100)},
         **{"online": _flag, "room": pick(("kitchen", "hall", "attic", "cellar", "office", "garage", "bathroom"))},
-        **{"position": _position, "last_seen": _time, "firmware": _code},
+        **{"position": _position, "last_contact": _time, "firmware": _code},
     },
     "invoice": {
-        **{"invoice": _code, "client": _full_name, "issued": _date, "due": _date, "amount": _decimal(5, 900)},
+        **{"invoice": _code, "client": _full_name, "issue_date": _date, "due_date": _date, "amount": _decimal(5, 900)},
         **{"currency": pick(("EUR", "USD", "GBP", "CHF", "SEK", "PLN")), "paid": _flag, "billing": _address},
     },
     "movie": {
@@ -161,8 +170,8 @@ RECORDS: dict[str, Fields] = {
         **{"team": pick(VILLAGES), "coach": _full_name, "players": several(FIRST_NAMES), "wins": ints(0, 40)},
         **{"losses": ints(0, 40), "points": ints(0, 99), "founded": ints(1880, 2024), "stadium": pick(STREETS)},
     },
-    "weather": {
-        **{"city": _town, "day": pick(WEEKDAYS), "high": ints(-5, 40), "low": ints(-20, 20), "rain": _flag},
+    "forecast": {
+        **{"city": _town, "day": pick(WEEKDAYS), "high": ints(-5, 40), "low": ints(-20, 20), "rainy": _flag},
         **{"wind": ints(0, 120), "sky": pick(("clear", "cloudy", "grey", "foggy", "stormy")), "sunrise": _time},
     },
     "task": {
@@ -175,12 +184,12 @@ RECORDS: dict[str, Fields] = {
         **{"stay": {"check_in": _date, "check_out": _date}},
     },
     "employee": {
-        **{"employee": _full_name, "department": pick(STREETS), "salary": ints(1000, 9900), "start_date": _date},
+        **{"employee": _full_name, "department": pick(_DEPARTMENTS), "salary": ints(1000, 9900), "start_date": _date},
         **{"remote": _flag, "skills": several(_LANGUAGES), "manager": pick(SURNAMES), "desk": _code},
         **{"contact": {"email": _email, "phone": _phone}},
     },
     "plant": {
-        **{"plant": pick(SHORT_WORDS), "height": ints(1, 300), "pot": pick(COLOURS), "water_days": several(WEEKDAYS)},
+        **{"plant": pick(_PLANTS), "height": ints(1, 300), "pot": pick(COLOURS), "water_days": several(WEEKDAYS)},
         **{"indoor": _flag, "planted": pick(MONTHS), "leaves": ints(1, 200)},
     },
     "ship": {
