@@ -79,13 +79,13 @@ def encode(array: np.ndarray, dtype: str) -> bytes:
 def write_safetensors(file: Path, weights: Weights, dtype: str = "BF16") -> None:
     """One file, tensors in the order given."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    data = b""
+    data, end = [], 0
     for name, array in weights.items():
-        raw = encode(array, dtype)
-        header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [len(data), len(data) + len(raw)]}
-        data += raw
+        data.append(encode(array, dtype))
+        header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [end, end + len(data[-1])]}
+        end += len(data[-1])
     text = json.dumps(header).encode()
-    file.write_bytes(len(text).to_bytes(8, "little") + text + data)
+    file.write_bytes(len(text).to_bytes(8, "little") + text + b"".join(data))
 
 
 def write_checkpoint(

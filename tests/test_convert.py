@@ -16,6 +16,7 @@ import pytest
 import sentencepiece
 from convert_checkpoints import EOS, MASK, ORTHRUS, QWEN3, encode, make_weights, write_checkpoint, write_json
 from mlx_lm.models import qwen3
+
 from orthrus_mlx import load
 from orthrus_mlx.convert import Progress, convert, converter
 from orthrus_mlx.convert.cli import add_arguments, run
@@ -104,7 +105,9 @@ def test_a_converted_folder_converts_again(tmp_path):
 def test_quantised_bits_and_settings_are_those_of_mlx_lm_convert(tmp_path, monkeypatch, settings):
     monkeypatch.setattr(converter, "SLAB_BYTES", 5000)  # many slabs per tensor, of rows that do not divide it
     write_checkpoint(tmp_path / "source", QWEN3, dtype="BF16")
-    mlx_lm.convert(str(tmp_path / "source"), str(tmp_path / "theirs"), quantize=True, **({"q_mode": "affine"} | settings))
+    mlx_lm.convert(
+        str(tmp_path / "source"), str(tmp_path / "theirs"), quantize=True, **({"q_mode": "affine"} | settings)
+    )
     convert(tmp_path / "source", tmp_path / "ours", quantize=True, **settings)
     ours, theirs = (read_all(tmp_path / name, "model*.safetensors") for name in ("ours", "theirs"))
     assert set(ours) == set(theirs)
@@ -122,7 +125,11 @@ def test_diffusion_weights_take_their_own_settings(tmp_path, layout):
     model, _ = load(tmp_path / "out")
     attention = model.layers[1].self_attn
     assert (attention.q_proj.mode, attention.q_proj.bits) == ("mxfp8", 8)
-    assert (attention.q_proj_diff.mode, attention.q_proj_diff.bits, attention.q_proj_diff.group_size) == ("affine", 3, 64)
+    assert (attention.q_proj_diff.mode, attention.q_proj_diff.bits, attention.q_proj_diff.group_size) == (
+        "affine",
+        3,
+        64,
+    )
     assert result.diff_quantization.bits == 3
     source = read_all(tmp_path / "source", "model*.safetensors")["model.layers.1.self_attn.q_proj_diff.weight"]
     written = mx.quantize(source, group_size=64, bits=3)
@@ -144,7 +151,9 @@ def test_diffusion_weights_take_their_own_settings(tmp_path, layout):
     ids=str,
 )
 @pytest.mark.parametrize("layout", ["sidecar", "single"])
-def test_the_diffusion_weights_follow_the_backbone_unless_told_otherwise(tmp_path, options, backbone, diffusion, layout):
+def test_the_diffusion_weights_follow_the_backbone_unless_told_otherwise(
+    tmp_path, options, backbone, diffusion, layout
+):
     write_checkpoint(tmp_path / "source")
     convert(tmp_path / "source", tmp_path / "out", layout=layout, **options)
     model, _ = load(tmp_path / "out")
@@ -167,7 +176,9 @@ def test_rows_that_do_not_divide_into_groups_stay_unquantised_and_are_recorded(t
         assert not hasattr(model.layers[0].mlp.down_proj, "bits")
 
 
-@pytest.mark.parametrize(("dtype", "stored"), [("bfloat16", mx.bfloat16), ("float16", mx.float16), ("float32", mx.float32)])
+@pytest.mark.parametrize(
+    ("dtype", "stored"), [("bfloat16", mx.bfloat16), ("float16", mx.float16), ("float32", mx.float32)]
+)
 def test_dtype_casts_all_weights_as_mlx_does(tmp_path, dtype, stored):
     write_checkpoint(tmp_path / "source", dtype="F32")
     convert(tmp_path / "source", tmp_path / "out", dtype=dtype)
@@ -295,7 +306,5 @@ def test_the_module_runs_and_its_errors_are_one_line_with_exit_code_1(tmp_path):
     assert "orthrus-mlx chat --model out" in first.stdout
     second = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert second.returncode == 1
-    assert second.stderr == (
-        "error: out: already exists; choose another --mlx-path, or replace it with --force\n"
-    )
+    assert second.stderr == ("error: out: already exists; choose another --mlx-path, or replace it with --force\n")
     assert second.stdout == ""
