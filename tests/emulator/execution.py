@@ -32,7 +32,8 @@ class Buffer:
     """One device buffer of a launch.
 
     `values` are its contents before the launch (an array of any dtype), None for an uninitialised output.
-    `writable` marks outputs; their contents after the launch are in `result`, bytes as uint8.
+    `writable` marks outputs; their contents after the launch are in `result`, bytes as uint8. `partly`
+    allows the kernel to leave some of them unwritten.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Buffer:
     itemsize: int
     values: np.ndarray | None = None
     writable: bool = False
+    partly: bool = False
     result: np.ndarray | None = None
 
 
@@ -173,7 +175,7 @@ def run_text(
         "library": str(library),
         "bytes": worker.bytes,
         "regions": [
-            [place, buffer.bytes, int(buffer.writable), int(buffer.values is not None)]
+            [place, buffer.bytes, int(buffer.writable), int(buffer.values is not None), int(buffer.partly)]
             for buffer, place in zip(buffers, places, strict=True)
         ],
         "grid": grid,

@@ -21,6 +21,7 @@ class Region(ctypes.Structure):
         ("bytes", ctypes.c_uint64),
         ("writable", ctypes.c_uint32),
         ("initialised", ctypes.c_uint32),
+        ("partly", ctypes.c_uint32),
         ("loaded", ctypes.c_uint64),
         ("stored", ctypes.c_uint64),
         ("unique", ctypes.c_uint64),
@@ -52,6 +53,7 @@ class Launch(ctypes.Structure):
         ("grid", ctypes.c_uint32 * 3),
         ("threads", ctypes.c_uint32 * 3),
         ("seed", ctypes.c_uint64),
+        ("traffic", ctypes.c_uint32),
         ("regions", ctypes.POINTER(Region)),
         ("region_count", ctypes.c_uint32),
         ("finding_limit", ctypes.c_uint32),
@@ -86,7 +88,7 @@ class Arena:
         for start, count in self.guarded:
             libc.mprotect(self.address + start, count, mmap.PROT_READ | mmap.PROT_WRITE)
         self.guarded = []
-        for offset, count, writable, _ in regions:
+        for offset, count, writable, *_ in regions:
             first = offset // PAGE * PAGE
             last = (offset + count + PAGE - 1) // PAGE * PAGE
             if not writable and last > first:
@@ -131,8 +133,8 @@ def main():
         arena.protect(regions)
         region_array = (Region * max(1, len(regions)))()
         addresses = (ctypes.c_void_p * max(1, len(regions)))()
-        for i, (offset, count, writable, initialised) in enumerate(regions):
-            region_array[i] = Region(arena.address + offset, count, writable, initialised)
+        for i, (offset, count, *flags) in enumerate(regions):
+            region_array[i] = Region(arena.address + offset, count, *flags)
             addresses[i] = arena.address + offset
         findings = (Finding * FINDING_LIMIT)()
         launch = Launch(
@@ -140,6 +142,7 @@ def main():
             grid=tuple(request["grid"]),
             threads=tuple(request["threads"]),
             seed=request["seed"],
+            traffic=request["traffic"],
             regions=region_array,
             region_count=len(regions),
             finding_limit=FINDING_LIMIT,

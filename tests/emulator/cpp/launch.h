@@ -10,6 +10,7 @@ namespace emu {
 struct Region {  // one device buffer
   uint64_t address, bytes;
   uint32_t writable, initialised;
+  uint32_t partly;                   // an output that may be left unwritten
   uint64_t loaded, stored;           // bytes, every access of every thread
   uint64_t unique;                   // distinct bytes loaded by the launch
   uint64_t unique_per_threadgroup;   // distinct bytes loaded by each threadgroup, summed
@@ -35,6 +36,7 @@ struct Launch {
   uint32_t grid[3];
   uint32_t threads[3];  // per threadgroup
   uint64_t seed;        // 0: natural order
+  uint32_t traffic;     // count bytes
   Region *regions;
   uint32_t region_count;
   uint32_t finding_limit, finding_count;
@@ -44,15 +46,18 @@ struct Launch {
 };
 
 extern Launch *launch;
-Finding *new_finding(Fault fault);
+// Room for one more finding of the current thread, its call stack filled in; abandons the launch when full.
+Finding *new_finding(Fault fault, const void *call);
 [[noreturn]] void abandon();
 
 #ifdef EMU_CHECKED
 namespace checks {
-void begin();
+constexpr unsigned array_spacing = 1 << 20;  // far apart, so that an index gone astray meets no other array
+void begin(char *threadgroup_arena, char *workspace, uint64_t workspace_bytes);
 void threadgroup_begins();
 void storage_added(char *address, uint64_t bytes, const char *name);
 void end();
+void release();
 }  // namespace checks
 #endif
 

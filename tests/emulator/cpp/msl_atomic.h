@@ -27,18 +27,18 @@ struct same {
 
 template <class T>
 EMU_UNCHECKED_ACCESS inline T atomic_load_explicit(const volatile atomic<T> *a, memory_order) {
-  emu::atomic_access(a, sizeof(T), false);
+  emu::atomic_access(a, sizeof(T), true, false);
   return a->value;
 }
 template <class T>
 EMU_UNCHECKED_ACCESS inline void atomic_store_explicit(volatile atomic<T> *a, typename same<T>::type v, memory_order) {
-  emu::atomic_access(a, sizeof(T), true);
+  emu::atomic_access(a, sizeof(T), false, true);
   a->value = v;
 }
 #define EMU_FETCH(name, result)                                                                                     \
   template <class T>                                                                                                \
   EMU_UNCHECKED_ACCESS inline T name(volatile atomic<T> *a, typename same<T>::type v, memory_order) {               \
-    emu::atomic_access(a, sizeof(T), true);                                                                         \
+    emu::atomic_access(a, sizeof(T), true, true);                                                                         \
     const T old = a->value;                                                                                         \
     a->value = T(result);                                                                                           \
     return old;                                                                                                     \
@@ -56,7 +56,7 @@ template <class T>
 EMU_UNCHECKED_ACCESS inline bool atomic_compare_exchange_weak_explicit(volatile atomic<T> *a, T *expected,
                                                                        typename same<T>::type desired, memory_order,
                                                                        memory_order) {
-  emu::atomic_access(a, sizeof(T), true);
+  emu::atomic_access(a, sizeof(T), true, true);
   const T old = a->value;
   if (old == *expected) {
     a->value = desired;

@@ -28,12 +28,12 @@ constexpr unsigned long page = 4096;
 constexpr unsigned max_arrays = 64;
 constexpr unsigned long threadgroup_memory_limit = 32 << 10;
 #ifdef EMU_CHECKED
-// Far apart, so that an index gone astray meets no other array.
-constexpr unsigned long array_spacing = 1 << 20;
+using checks::array_spacing;
 #else
 constexpr unsigned long array_spacing = 0;
 #endif
-constexpr unsigned long arena_bytes = (1ul << 20) * (max_arrays + 1);
+constexpr unsigned long arena_bytes = (1ul << 20) * (max_arrays + 2);
+constexpr unsigned long stacks_bytes = max_threads * (stack_bytes + page);
 
 Thread threads[max_threads];
 Simdgroup simdgroups[max_simdgroups];
@@ -163,21 +163,20 @@ static void prepare_stack(Thread &thread) {
 }
 #endif
 
-Finding *new_finding(Fault fault) {
+Finding *new_finding(Fault fault, const void *call) {
   if (launch->finding_count == launch->finding_limit) abandon();
   Finding *finding = &launch->findings[launch->finding_count++];
   memset(finding, 0, sizeof *finding);
   finding->fault = fault;
   finding->region = -1;
+  if (call) finding->calls[finding->call_count++] = reinterpret_cast<uint64_t>(call);
   for (int i = 0; i < 3; ++i) {
     finding->threadgroup[i] = static_cast<int32_t>(group.position[i]);
     finding->thread[i] = current ? static_cast<int32_t>(current->position[i]) : -1;
   }
-  if (current) {
-    for (unsigned depth = current->call_depth; depth > 0 && finding->call_count < 7; --depth)
-      if (depth <= 32)
-        finding->calls[finding->call_count++] = reinterpret_cast<uint64_t>(current->calls[depth - 1]);
-  }
+  constexpr unsigned kept = sizeof current->calls / sizeof current->calls[0];
+  for (unsigned depth = current ? current->call_depth : 0; depth > 0 && finding->call_count < 8; --depth)
+    if (depth <= kept) finding->calls[finding->call_count++] = reinterpret_cast<uint64_t>(current->calls[depth - 1]);
   return finding;
 }
 
@@ -187,7 +186,7 @@ void abandon() {
 }
 
 void stop(Fault fault, const char *file, unsigned line, const char *format, ...) {
-  Finding *finding = new_finding(fault);
+  Finding *finding = new_finding(fault, nullptr);
   finding->file = file;
   finding->line = line;
   va_list arguments;
@@ -279,21 +278,20 @@ void *threadgroup_storage(int id, unsigned long bytes, unsigned long alignment, 
 }
 
 #ifndef EMU_CHECKED
-void atomic_access(const volatile void *, unsigned, bool) {}
+void atomic_access(const volatile void *, unsigned, bool, bool) {}
 #endif
 
 namespace {
 
 // One workspace serves all kernels of a process: the first launch maps it, Python hands it to the others.
 void take_workspace() {
-  constexpr unsigned long stacks = max_threads * (stack_bytes + page);
   if (!launch->workspace) {
-    launch->workspace = static_cast<char *>(mmap(nullptr, stacks + arena_bytes, PROT_READ | PROT_WRITE,
+    launch->workspace = static_cast<char *>(mmap(nullptr, stacks_bytes + arena_bytes, PROT_READ | PROT_WRITE,
                                                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
     for (unsigned i = 0; i < max_threads; ++i) mprotect(launch->workspace + i * (stack_bytes + page), page, PROT_NONE);
   }
   for (unsigned i = 0; i < max_threads; ++i) threads[i].stack = launch->workspace + i * (stack_bytes + page) + page;
-  arena = launch->workspace + stacks;
+  arena = launch->workspace + stacks_bytes;
 }
 
 void run_threadgroup() {
@@ -351,10 +349,8 @@ void on_signal(int number, siginfo_t *info, void *context) {
   pc = static_cast<ucontext_t *>(context)->uc_mcontext.pc;
 #endif
   if (launch->finding_count < launch->finding_limit) {
-    Finding *finding = new_finding(number == SIGFPE ? fault_arithmetic : fault_crash);
-    for (unsigned i = 7; i > 0; --i) finding->calls[i] = finding->calls[i - 1];
-    finding->calls[0] = pc + 1;
-    if (finding->call_count < 8) ++finding->call_count;
+    Finding *finding =
+        new_finding(number == SIGFPE ? fault_arithmetic : fault_crash, reinterpret_cast<const void *>(pc + 1));
     const uint64_t address = reinterpret_cast<uint64_t>(info->si_addr);
     if (number == SIGFPE)
       snprintf(finding->text, sizeof finding->text, "integer division by zero");
@@ -400,7 +396,7 @@ extern "C" __attribute__((visibility("default"))) int msl_run(Launch *request) {
   for (int i = 0; i < 4; ++i) sigaction(caught[i], &action, &previous[i]);
 
 #ifdef EMU_CHECKED
-  checks::begin();
+  checks::begin(arena, launch->workspace, stacks_bytes + arena_bytes);
 #endif
   bool crashed = false;
   if (sigsetjmp(crash_exit, 1) == 0) {
@@ -422,6 +418,9 @@ extern "C" __attribute__((visibility("default"))) int msl_run(Launch *request) {
     crashed = true;
   }
 
+#ifdef EMU_CHECKED
+  checks::release();
+#endif
   for (int i = 0; i < 4; ++i) sigaction(caught[i], &previous[i], nullptr);
   sigaltstack(&former, nullptr);
   return crashed ? 2 : stopped ? 1 : 0;

@@ -91,7 +91,7 @@ void simdgroup_fence(unsigned flags);
 void threadgroup_wait(unsigned flags, const char *file, unsigned line);
 void *threadgroup_storage(int id, unsigned long bytes, unsigned long alignment, const char *name, const char *file,
                           unsigned line);
-void atomic_access(const volatile void *address, unsigned bytes, bool writes);
+void atomic_access(const volatile void *address, unsigned bytes, bool reads, bool writes);
 
 inline void run_next_lane() {
   Thread *self = current;
