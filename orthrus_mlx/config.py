@@ -159,7 +159,9 @@ def _rope(config: dict[str, Any]) -> tuple[float, dict[str, Any] | None]:
             raise ConfigError(f"config.json: {name} must be an object")
     theta = config.get("rope_theta")
     theta = _positive({"rope_theta": nested.get("rope_theta") if theta is None else theta}, "rope_theta")
-    scaling = {k: v for k, v in scaling.items() if k not in ("rope_theta", "type")} | {
+    if scaling.get("partial_rotary_factor", 1.0) != 1.0:
+        raise ConfigError("config.json: partial_rotary_factor is not 1; only whole heads are rotated")
+    scaling = {k: v for k, v in scaling.items() if k not in ("rope_theta", "type", "partial_rotary_factor")} | {
         "rope_type": scaling.get("rope_type") or scaling.get("type") or "default"
     }
     kind = scaling["rope_type"]
@@ -169,6 +171,8 @@ def _rope(config: dict[str, Any]) -> tuple[float, dict[str, Any] | None]:
         return theta, None
     scaling["factor"] = _positive(scaling, "factor")
     if kind == "yarn":
+        if theta <= 1:
+            raise ConfigError(f"config.json: rope_theta must be above 1 for yarn, not {theta!r}")
         _check_yarn(scaling)
     return theta, scaling
 
@@ -184,11 +188,14 @@ def _check_yarn(scaling: dict[str, Any]) -> None:
     for key in ("beta_fast", "beta_slow"):
         if key in scaling:
             scaling[key] = _positive(scaling, key)
-    for key in ("mscale", "mscale_all_dim"):
-        if key in scaling and not _is_number(scaling[key]):
-            raise ConfigError(f"config.json: yarn {key} must be a number, not {scaling[key]!r}")
+    if scaling.get("beta_fast", 32) <= scaling.get("beta_slow", 1):
+        raise ConfigError("config.json: yarn beta_fast must be above beta_slow")
     standard = 0.1 * math.log(scaling["factor"]) + 1.0 if scaling["factor"] > 1 else 1.0
     factor = scaling.pop("attention_factor", None)
+    # As in transformers: the two mscales count only together, and not beside an attention_factor.
+    mscales = {key: scaling.pop(key, None) for key in ("mscale", "mscale_all_dim")}
+    if all(mscales.values()) and factor is None:
+        scaling |= {key: _positive(mscales, key) for key in mscales}
     if factor is not None and not (_is_number(factor) and math.isclose(factor, standard, rel_tol=1e-6)):
         raise ConfigError(f"config.json: yarn attention_factor {factor!r} is not supported; expected {standard:.6f}")
     if scaling.pop("truncate", True) is not True:
@@ -196,7 +203,8 @@ def _check_yarn(scaling: dict[str, Any]) -> None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """A JSON number that float32 can hold."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e30
 
 
 def _integer(config: dict[str, Any], name: str, low: int, high: int, default: int | None = None) -> int:
@@ -206,7 +214,7 @@ def _integer(config: dict[str, Any], name: str, low: int, high: int, default: in
     if value is None:
         raise ConfigError(f"config.json: {name} is missing")
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise ConfigError(f"config.json: {name} must be an integer in {low}..{high}, not {value!r}")
+        raise ConfigError(f"config.json: {name} must be an integer in {low}..{high}, not {value!r:.80}")
     return value
 
 
@@ -216,8 +224,8 @@ def _positive(config: dict[str, Any], name: str, default: float | None = None) -
         return default
     if value is None:
         raise ConfigError(f"config.json: {name} is missing")
-    if not _is_number(value) or value <= 0:
-        raise ConfigError(f"config.json: {name} must be a positive number, not {value!r}")
+    if not _is_number(value) or value < 1e-30:
+        raise ConfigError(f"config.json: {name} must be a positive number, not {value!r:.80}")
     return float(value)
 
 

@@ -11,6 +11,7 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 from mlx_lm import tokenizer_utils
 from mlx_lm.tokenizer_utils import TokenizerWrapper
+from transformers import Qwen3Config
 
 from .config import ModelArgs
 from .errors import CheckpointError, ConfigError
@@ -21,8 +22,7 @@ from .safetensors_file import TensorEntry, check_shapes, open_checkpoint
 
 Parameters = list[tuple[str, mx.array]]
 _FLOATS = ("F32", "F16", "BF16")
-_PACKED = ("U32", "U8")
-"""Quantised weights and the scales of the mx and nv formats."""
+_UNSIGNED = {mx.uint32: ("U32",), mx.uint8: ("U8",)}
 MODES = {
     "affine": ((32, 64, 128), (2, 3, 4, 5, 6, 8)),
     "mxfp4": ((32,), (4,)),
@@ -90,7 +90,7 @@ def load_model(folder: Path, config: dict[str, Any], *, lazy: bool = False) -> M
     tensors = model.sanitize(tensors)
     _quantize(model, config, tensors)
     check_shapes(tensors, {name: p.shape for name, p in cast(Parameters, tree_flatten(model.parameters()))})
-    _check_dtypes(tensors)
+    _check_dtypes(tensors, model)
     model.load_weights(list(_read(tensors).items()))
     model.eval()
     if not lazy:
@@ -113,7 +113,8 @@ def load_tokenizer(
         eos = [eos] if isinstance(eos, int) else eos
         if not isinstance(eos, list) or not all(isinstance(t, int) for t in eos):
             raise ConfigError(f"{folder}/config.json: eos_token_id must be an id or a list of ids, not {eos!r}")
-    extra = {**(tokenizer_config or {}), "trust_remote_code": False}
+    # The model's config is given: transformers would read config.json for it, and knows no "orthrus".
+    extra = {**(tokenizer_config or {}), "config": Qwen3Config(), "trust_remote_code": False}
     try:
         return tokenizer_utils.load(folder, extra, eos_token_ids=eos)
     except Exception as error:
@@ -146,7 +147,8 @@ def _checked_settings(path: str, chosen: Any, width: int) -> dict[str, Any]:
     merged = {k: chosen.get(k) for k in ("group_size", "bits", "mode")} | (own if isinstance(own, dict) else {})
     mode, group_size, bits = merged.get("mode") or "affine", merged.get("group_size"), merged.get("bits")
     groups, widths = MODES.get(mode, ((), ())) if isinstance(mode, str) else ((), ())
-    if group_size not in groups or bits not in widths or width % group_size:
+    whole = isinstance(group_size, int) and isinstance(bits, int)
+    if not whole or group_size not in groups or bits not in widths or width % group_size:
         raise ConfigError(
             f"config.json: quantization of {path} (mode {mode!r}, {bits!r} bits, group size {group_size!r}) "
             f"is not one that MLX has for {width} columns"
@@ -154,12 +156,15 @@ def _checked_settings(path: str, chosen: Any, width: int) -> dict[str, Any]:
     return {"group_size": group_size, "bits": bits, "mode": mode}
 
 
-def _check_dtypes(tensors: dict[str, TensorEntry]) -> None:
-    for name, entry in tensors.items():
-        packed = f"{name.rpartition('.')[0]}.scales" in tensors and not name.endswith("norm.weight")
-        if entry.dtype not in (_FLOATS + _PACKED if packed else _FLOATS):
+def _check_dtypes(tensors: dict[str, TensorEntry], model: Model) -> None:
+    """Refuse what the modules cannot compute with: packed weights and the scales of the mx and nv formats are
+    unsigned integers, all else is floating point."""
+    for name, parameter in cast(Parameters, tree_flatten(model.parameters())):
+        entry = tensors[name]
+        expected = _UNSIGNED.get(parameter.dtype, _FLOATS)
+        if entry.dtype not in expected:
             raise CheckpointError(
-                f"{entry.file}: tensor {name} has dtype {entry.dtype}; expected {', '.join(_FLOATS)} "
+                f"{entry.file}: tensor {name} has dtype {entry.dtype}; expected {' or '.join(expected)} "
                 "(convert the unquantised checkpoint)"
             )
 

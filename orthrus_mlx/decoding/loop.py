@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import mlx.core as mx
@@ -80,6 +81,7 @@ class Decoder:
         self.emitted = 0
         self._masks = mx.full((block_size - 1,), model.args.mask_token_id or 0, dtype=mx.int32)
         self._tokens: list[int] = []
+        self._all_read: Callable[[], None] | None = None
         self._known = cache.offset
 
     def read(self, prompt: Sequence[int], *, step_size: int, progress: Progress | None) -> None:
@@ -87,6 +89,7 @@ class Decoder:
         ids = mx.array(list(prompt), dtype=mx.int32)
         self._tokens = list(prompt)
         self._known = self.cache.offset + len(self._tokens)
+        self._all_read = partial(progress, len(prompt), len(prompt)) if progress else None
         prefill(self.model, ids, self.cache, step_size=step_size, progress=progress)
 
     def run(self) -> Iterator[Emission]:
@@ -97,6 +100,8 @@ class Decoder:
         try:
             for cycle in self._cycles(mx.array(self._tokens[-1:], dtype=mx.int32)):
                 for emission in cycle:
+                    if self._all_read and self.emitted == 0:
+                        self._all_read()
                     self.emitted += 1
                     self.stats.tokens += 1
                     self._known += 1

@@ -17,7 +17,7 @@ def prefill(model: Model, prompt: mx.array, cache: KVCache, *, step_size: int, p
     """Commit all of `prompt` [n] but its last token, `step_size` tokens a pass; no logits are computed.
 
     Memory above the cache is that of one chunk. The last token is left for the first cycle, which needs its
-    logits (or drafts behind it).
+    logits (or drafts behind it); that all are read is reported there, as in mlx-lm.
     """
     total = prompt.size
     report = progress or (lambda processed, total: None)
