@@ -115,7 +115,7 @@ def test_pretraining_learns_and_distillation_then_agrees_more_and_loses_less(row
 
     load_parameters(base, pretraining.parameters, lambda p: p)
     model = with_diffusion_view(base, tiny_config())
-    distiller(rows, tmp_path / "b", steps=120, model=model, batch_size=8, learning_rate=5e-3, log_every=20).run()
+    distiller(rows, tmp_path / "b", steps=120, model=model, batch_size=8, learning_rate=1.5e-2, log_every=20).run()
     distilled = records(tmp_path / "b")
     assert distilled[-1]["loss"] < 0.5 * distilled[0]["loss"]
     assert distilled[-1]["agreement"] > distilled[0]["agreement"] + 0.1

@@ -10,7 +10,7 @@ from training_models import ANSWER_END, chat_documents, tiny_model
 from orthrus_mlx.cache import KVCache
 from orthrus_mlx.model import AR, DIFFUSION
 from orthrus_mlx.training.data import pack
-from orthrus_mlx.training.distill import counted_targets, draw_anchors
+from orthrus_mlx.training.distill import counted_targets, diffusion_parameters, distillation_loss, draw_anchors
 from orthrus_mlx.training.views import block_pass, packed_pass, visible_prefix
 
 
@@ -124,3 +124,32 @@ def test_targets_count_up_to_the_end_of_the_answer_and_not_in_the_next_one(packe
                     assert rows[row, a, i].item() == anchor + i
                     seen_end |= ids[row, target] == ANSWER_END
     assert seen_end
+
+
+def test_the_loss_is_the_mean_forward_kl_over_counted_rows_by_inference_passes(packed):
+    model, tokens, segments, answers, *_ = packed
+    key = mx.random.key(11)
+    loss, metrics = distillation_loss(model, 5, mx.float32)(
+        diffusion_parameters(model), (tokens, segments, answers), key
+    )
+    anchors, eligible = draw_anchors(answers, 5, key)
+    counted = np.array(counted_targets(anchors, eligible, answers, model.args.block_size)[0])
+    blocks = _blocks(model, tokens, anchors)
+    divergences, hits = [], []
+    for row, a, i in np.argwhere(counted).tolist():
+        anchor = anchors[row, a].item()
+        start, _ = _document(np.array(segments), row, anchor)
+        cache = KVCache(len(model.layers))
+        if anchor > start:
+            model(tokens[row, start:anchor][None], cache)
+            cache.commit(anchor - start)
+        drafted = np.array(model(blocks[row, a][None], cache, view=DIFFUSION))[0, i].astype(np.float64)
+        taught = np.array(model(tokens[row, start : anchor + i + 1][None]))[0, -1].astype(np.float64)
+        log_p = taught - np.logaddexp.reduce(taught)
+        log_q = drafted - np.logaddexp.reduce(drafted)
+        divergences.append((np.exp(log_p) * (log_p - log_q)).sum())
+        hits.append(taught.argmax() == drafted.argmax())
+    assert len(divergences) > 30
+    np.testing.assert_allclose(loss.item(), np.mean(divergences), rtol=1e-4)
+    assert metrics["agreement"].tolist() == [sum(hits), len(hits)]
+    assert metrics["agreement_by_position"][1].tolist() == counted.sum(axis=(0, 1)).tolist()

@@ -53,6 +53,7 @@ def distil_checkpoint(args: argparse.Namespace) -> bool:
         Settings(args.steps, args.batch_size, args.learning_rate, seed=args.seed),
         work,
         {"model": str(args.model), "anchors": args.anchors, "block_size": block_size, "mask_token_id": mask_token_id},
+        compiled=False,  # see distillation_loss
     )
     if args.resume:
         trainer.resume()

@@ -113,15 +113,18 @@ class Demo:
         chunks = self._over_chunks(documents_of_chunk, first, plan.distill_documents, plan.row_length)
         documents = list(itertools.chain.from_iterable(chunks))
         config = read_config(self.base)
+        # Structured answers are what the base says anyway; open text it words in its own way.
         answered = answer_documents(
             load_model(self.base, config),
-            documents,
+            documents[: plan.answered_documents],
             frozenset(config["eos_token_id"]),
             plan.row_length,
             plan.answer_batch,
             _every_seconds("answers"),
         )
-        pack(answered, plan.row_length, plan.vocab_size).save(self.work / "distill.npz")
+        pack(answered + documents[plan.answered_documents :], plan.row_length, plan.vocab_size).save(
+            self.work / "distill.npz"
+        )
         return True
 
     def make_model(self) -> bool:
@@ -136,6 +139,7 @@ class Demo:
             Settings(plan.distill_steps, plan.distill_batch, plan.distill_rate, seed=plan.seed),
             self.work / "distill",
             {"anchors": plan.anchors, "block_size": plan.block_size},
+            compiled=False,  # see distillation_loss
         )
         trainer.resume()
         if not trainer.run(self.minutes_left):

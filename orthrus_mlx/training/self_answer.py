@@ -17,6 +17,8 @@ from .data import Document
 
 _CHECK_EVERY = 32
 """Steps between two looks at which rows have ended: a look waits for the device."""
+_WIDTH_STEP = 32
+"""Prompts are padded to a multiple of this many tokens."""
 
 Progress = Callable[[int, int], None]
 """Called with (answers done, answers in all)."""
@@ -52,7 +54,8 @@ def greedy_answers(
 def _answer_batch(
     model: Model, prompts: list[Sequence[int]], max_tokens: int, stop_tokens: frozenset[int]
 ) -> list[list[int]]:
-    B, width = len(prompts), max(map(len, prompts))
+    # Few different widths: a GPU plans its attention anew for each.
+    B, width = len(prompts), -(-max(map(len, prompts)) // _WIDTH_STEP) * _WIDTH_STEP
     padded = np.zeros((B, width), np.int32)
     for row, prompt in enumerate(prompts):
         padded[row, width - len(prompt) :] = prompt

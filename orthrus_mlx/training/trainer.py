@@ -65,7 +65,8 @@ class Trainer:
     """Trains `parameters` (flat, fp32) on `rows`.
 
     `identity` names what else the result depends on (the kind of run, the base model's fingerprint).
-    `folder` receives the checkpoint, the metrics and the curves.
+    `folder` receives the checkpoint, the metrics and the curves. `compiled` fuses the whole step with `mx.compile`;
+    without it the optimizer's update alone is.
     """
 
     def __init__(
@@ -77,6 +78,8 @@ class Trainer:
         settings: Settings,
         folder: Path,
         identity: dict[str, Any] | None = None,
+        *,
+        compiled: bool = True,
     ):
         self.name, self.settings, self.folder = name, settings, folder
         self.parameters = parameters
@@ -92,15 +95,16 @@ class Trainer:
             "rows": f"{rows.tokens.shape} crc {zlib.crc32(np.ascontiguousarray(rows.tokens).data):08x}",
             **(identity or {}),
         }
-        self._adamw = AdamW(settings.weight_decay)
+        adamw = AdamW(settings.weight_decay)
+        self._update = adamw.update if compiled else mx.compile(adamw.update)
         self._loss = loss
-        self._compiled = mx.compile(self._one_step)
+        self._step = mx.compile(self._one_step) if compiled else self._one_step
         folder.mkdir(parents=True, exist_ok=True)
 
     def _one_step(self, parameters, first, second, batch, key, learning_rate, count):
         gradient = mx.value_and_grad(self._loss)
         (loss, metrics), gradients = gradient(parameters, batch, key)
-        parameters, first, second, norm = self._adamw.update(parameters, gradients, first, second, learning_rate, count)
+        parameters, first, second, norm = self._update(parameters, gradients, first, second, learning_rate, count)
         one = mx.array(1.0)
         metrics = {
             "loss": mx.stack([loss, one]),
@@ -152,7 +156,7 @@ class Trainer:
         key = mx.array([s.seed & 0xFFFFFFFF, self.step], mx.uint32)
         rate = mx.array(cosine_schedule(self.step, s.steps, s.learning_rate), mx.float32)
         count = mx.array(self.step + 1, mx.float32)
-        state = self._compiled(self.parameters, self.first, self.second, batch, key, rate, count)
+        state = self._step(self.parameters, self.first, self.second, batch, key, rate, count)
         self.parameters, self.first, self.second, metrics = state
         mx.async_eval(self.parameters, self.first, self.second, metrics)
         self.step += 1
