@@ -10,11 +10,10 @@ from random import Random
 from typing import Any
 
 from orthrus_mlx.training.corpus.core import Example, Message, Split, Verdict, assistant, user
+from orthrus_mlx.training.corpus.record_sentences import NATURAL, Record, listed, natural
 from orthrus_mlx.training.corpus.records import KINDS, NESTED_KINDS, RECORDS, draw_field, draw_record
 from orthrus_mlx.training.corpus.styles import Style, draw_style, dress, undress
 from orthrus_mlx.training.corpus.words import article
-
-Record = dict[str, Any]
 
 _BARE = Style(
     "bare",
@@ -108,12 +107,13 @@ ASKS = {
     "object": _FROM_LIST,
     "nested": _FROM_LIST,
     "prose": _FROM_PROSE,
+    "natural": _FROM_PROSE,
     "array": _MANY,
     "table": _TABLE,
     "csv": _CSV,
     "csv_to_json": _CSV_TO_JSON,
 }
-_shape_weights = (5, 5, 4, 3, 2, 1.5, 1.5)
+_shape_weights = (5, 5, 3, 2, 3, 2, 1.5, 1.5)
 # Said first: after the data they would read as a part of it.
 _COMPACT = ("On one line, please. ", "Use compact JSON on one line. ", "Put it all on one line. ", "No line breaks. ")
 
@@ -121,7 +121,7 @@ _COMPACT = ("On one line, please. ", "Use compact JSON on one line. ", "Put it a
 def generate(rng: Random, split: Split, shape: str | None = None) -> Example:
     """One JSON or table conversation; `shape` is a key of ASKS."""
     shape = shape or rng.choices(list(ASKS), _shape_weights)[0]
-    kind = rng.choice(NESTED_KINDS if shape == "nested" else KINDS)
+    kind = rng.choice({"nested": NESTED_KINDS, "natural": tuple(NATURAL)}.get(shape, KINDS))
     while True:
         records = _draw(rng, kind, shape)
         if split.accepts(shape, [json.dumps(records)]):
@@ -133,7 +133,7 @@ def generate(rng: Random, split: Split, shape: str | None = None) -> Example:
     compact = is_json and rng.random() < 0.12
     if compact:
         question = rng.choice(_COMPACT) + question
-    value: Any = records[0] if shape in ("object", "nested", "prose") else records
+    value: Any = records[0] if shape in ("object", "nested", "prose", "natural") else records
     messages += [user(question), assistant(_answer(value, shape, compact, style))]
     if isinstance(value, dict):
         value, compact = _follow_ups(rng, kind, value, compact, style, messages)
@@ -146,6 +146,11 @@ def _draw(rng: Random, kind: str, shape: str) -> list[Record]:
         return [draw_record(rng, kind, rng.randint(2, 6), nested=False)]
     if shape == "prose":
         return [draw_record(rng, kind, rng.randint(2, 5), nested=False)]
+    if shape == "natural":
+        subject, phrases = NATURAL[kind]
+        keys = [subject, *rng.sample(list(phrases), rng.randint(2, min(4, len(phrases))))]
+        full = draw_record(rng, kind, 99)
+        return [{key: full[key] for key in keys}]
     if shape == "nested":
         while True:
             record = draw_record(rng, kind, rng.randint(3, 7))
@@ -166,7 +171,8 @@ def _ask(template: str, shape: str, kind: str, records: list[Record], rng: Rando
         slots["data"] = ("\n" if "\n{data}" in template else "") + _fields(records[0], rng)
         slots["data"] = slots["data"].removeprefix("\n")
     if "{prose}" in template:
-        slots["prose"] = _prose(kind, records[0], rng)
+        record = records[0]
+        slots["prose"] = natural(kind, record) if shape == "natural" else listed(kind, record, rng)
     if "{rows}" in template:
         slots["rows"] = "\n".join(f"- {_fields(record, None)}" for record in records)
     if "{csv}" in template:
@@ -188,34 +194,6 @@ def _text(value: Any, sign: str) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value)
-
-
-_COUNTED = (
-    *("pages", "seats", "servings", "minutes", "calories", "passengers", "seconds", "doors", "wins", "losses"),
-    *("points", "beds", "leaves"),
-)
-
-
-def _prose(kind: str, record: Record, rng: Random) -> str:
-    """Sentences that tell every field; a key's underscores become spaces."""
-    facts = [_fact(kind, key, value) for key, value in record.items()]
-    style = rng.randrange(4)
-    if style == 0:
-        return f"There is {article(kind)}. " + " ".join(f"{fact[0].upper()}{fact[1:]}." for fact in facts)
-    if style == 1:
-        return f"About {article(kind)}: {' and '.join(facts)}."
-    if style == 2:
-        return f"We have {article(kind)}: {', '.join(facts[:-1])}, and {facts[-1]}."
-    return f"For this {kind}, {facts[0]}. " + " ".join(f"Also, {fact}." for fact in facts[1:])
-
-
-def _fact(kind: str, key: str, value: Any) -> str:
-    words = key.replace("_", " ")
-    if isinstance(value, bool):
-        return f"the {kind} is {words}" if value else f"the {kind} is not {words}"
-    if key in _COUNTED:
-        return f"the number of {words} is {value}"
-    return f"the {words} is {value}"
 
 
 def _answer(value: Any, shape: str, compact: bool, style: str) -> str:

@@ -103,30 +103,53 @@ def generate(rng: Random, split: Split, shape: str | None = None) -> Example:
     return _conversation(rng, split, chosen, rng.choice(wordings))
 
 
+# Slots of the answers only: what the question does not say cannot be what is held out of it.
+_UNSAID = ("pronoun", "mood", "when")
+
+
 def _conversation(rng: Random, split: Split, shape: str, wording: int) -> Example:
     while True:
         slots = _SLOTS[shape](rng)
-        if split.accepts(shape, list(slots.values())):
+        if split.accepts(shape, [value for name, value in slots.items() if name not in _UNSAID]):
             break
     messages, style = draw_style(rng)
     messages += [
         user(ASKS[shape][wording].format_map(slots)),
         assistant(dress(_WRITERS[shape](rng, slots), style)),
     ]
-    _continue(rng, shape, slots, style, messages)
-    mentions = [slots[key] for key in ("who", "friend", "place", "town", "thing", "animal") if key in slots]
-    expected = {"mentions": mentions[:1] if len(messages) < 4 else [], "style": style}
+    turns = len(messages)
+    short = _continue(rng, shape, slots, style, messages)
+    mentions = [slots[key] for key in ("who", "place", "town", "thing") if key in slots]
+    expected = {"mentions": mentions if len(messages) == turns else [], "style": style, "short": short}
     return Example("prose", shape, messages, expected, f"{shape}/{wording}")
 
 
 _CONTINUE = ("Continue.", "Please continue.", "What happened next?", "Go on.", "And then?", "Tell me more.")
+_SHORTER = ("Make it shorter.", "Please shorten it.", "Say it in two sentences.", "Give me a shorter version.")
 
 
-def _continue(rng: Random, shape: str, slots: dict[str, str], style: str, messages: list[Message]) -> None:
-    while shape.startswith("story") and rng.random() < 0.2 and len(messages) < 6:
-        subject = slots["pronoun"]
-        text = " ".join(_event(rng, subject) for _ in range(rng.randint(2, 4)))
+def _continue(rng: Random, shape: str, slots: dict[str, str], style: str, messages: list[Message]) -> bool:
+    """Maybe append a continuation or a shorter version; whether the last answer is the shorter version."""
+    if shape == "letter" or rng.random() > 0.2:
+        return False
+    if rng.random() < 0.4:
+        text, _ = undress(messages[-1]["content"], style)
+        messages += [user(rng.choice(_SHORTER)), assistant(dress(_shorter(text), style))]
+        return True
+    if shape.startswith("story"):
+        text = " ".join(_events(rng, rng.randint(2, 4), slots["pronoun"], slots["pronoun"]))
         messages += [user(rng.choice(_CONTINUE)), assistant(dress(f"{text} {rng.choice(words.ENDINGS)}", style))]
+    return False
+
+
+def _shorter(text: str) -> str:
+    """The first and the last sentence."""
+    sentences = _sentences(text)
+    return f"{sentences[0]} {sentences[-1]}"
+
+
+def _sentences(text: str) -> list[str]:
+    return re.split(r'(?<=[.!?])\s(?=["A-Z])', text)
 
 
 # Slots of the requests.
@@ -168,7 +191,7 @@ _SLOTS = {
     "story_person": _person_slots,
     "story_animal": _animal_slots,
     "describe_thing": _thing_slots,
-    "describe_place": lambda rng: {"place": rng.choice(VILLAGES), "quality": rng.choice(words.ADJECTIVES)},
+    "describe_place": lambda rng: {"place": rng.choice(VILLAGES), "mood": rng.choice(words.MOODS)},
     "letter": _letter_slots,
     "scene": lambda rng: {"town": rng.choice(TOWNS), "when": rng.choice(words.TIMES)},
 }
@@ -189,39 +212,61 @@ def _capital(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
+# {s} is a name or a pronoun, {p} always the pronoun.
 _EVENTS = tuple(
     Template(text)
     for text in (
         "{Time}, {s} {action}.",
         "{Time}, while {weather}, {s} {action}.",
         "{Weather} when {s} {action}.",
-        "{S} {action}, and {s} felt {feeling}.",
-        "{S} was {feeling} when {s} {action}.",
-        "Then {s} {manner} {action}.",
-        "[Soon|Later|A little later|Not long after], {s} {action}.",
-        "Nobody knew why {s} {action}.",
-        "It was {time} that {s} {action}.",
+        "{S} {action}, and {p} felt {feeling}.",
+        "{S} was {feeling} when {p} {action}.",
         "{S} {manner} {action} and then {action2}.",
-        "Before that, {s} {action}.",
-        "For a moment {s} felt {feeling}, but then {s} {action}.",
-        "First {s} {action}; after that {s} {action2}.",
-        "{S} had never been so {feeling}, for {s} {action}.",
-        "Without a word, {s} {action}.",
+        "It was {time} that {s} {action}.",
         "{Weather}, but {s} {manner} {action}.",
-        '"[How {feeling} I am|I feel {feeling}|I am so {feeling}|What a day]!" said {s} and {action}.',
-        "To be honest, {s} was more {feeling} than {feeling2} when {s} {action}.",
+        "Nobody knew why {s} {action}.",
+        "Without a word, {s} {action}.",
+        "{S} had never been so {feeling}, for {p} {action}.",
+        "First {s} {action}; after that {p} {action2}.",
+        "{Time}, {s} {manner} {action}, although {weather}.",
+        "With the help of {name}, {s} {action}.",
+    )
+)
+_LATER_EVENTS = tuple(
+    Template(text)
+    for text in (
+        "Then {s} {manner} {action}.",
+        "[Soon|Later|A little later|Not long after|The next day|In the evening], {s} {action}.",
+        "Before that, {s} {action}.",
+        "For a moment {s} felt {feeling}, but then {p} {action}.",
+        '"[How {feeling} I am|I feel {feeling}|I am so {feeling}|What a day|Who would have thought it|At last]!" '
+        "{s} said, and {p} {action}.",
+        "To be honest, {s} was more {feeling} than {feeling2} when {p} {action}.",
+        "{Name} the {role} saw it and was {feeling}.",
+        '"Have you seen {a_thing}?" asked {name}, but {s} only shook {possessive} head.',
+        "After that, {s} {action} together with {name}.",
+        "In the end {s} {action}, and {weather}.",
     )
 )
 
 
-def _event(rng: Random, subject: str) -> str:
-    slots = _common(rng) | {"s": subject, "S": _capital(subject)}
-    return rng.choice(_EVENTS).render(rng, slots)
+def _events(rng: Random, count: int, first: str, pronoun: str) -> list[str]:
+    """`count` sentences of different kinds; the subject is named in the first one and now and then again."""
+    templates = [rng.choice(_EVENTS), *rng.sample(_EVENTS + _LATER_EVENTS, count)][:count]
+    if len(set(templates)) < count:
+        return _events(rng, count, first, pronoun)
+    sentences = []
+    for index, template in enumerate(templates):
+        subject = first if index == 0 or rng.random() < 0.25 else pronoun
+        own = {"s": subject, "S": _capital(subject), "p": pronoun, "possessive": "her" if pronoun == "she" else "his"}
+        sentences.append(template.render(rng, _common(rng) | own))
+    return sentences
 
 
 def _common(rng: Random) -> dict[str, str]:
     time, weather = rng.choice(words.TIMES), rng.choice(words.WEATHER)
     feeling, feeling2 = rng.sample(words.FEELINGS, 2)
+    mood, mood2 = rng.sample(words.MOODS, 2)
     return {
         "time": time,
         "Time": _capital(time),
@@ -230,16 +275,21 @@ def _common(rng: Random) -> dict[str, str]:
         "feeling": feeling,
         "feeling2": feeling2,
         "manner": rng.choice(words.MANNERS),
+        "trait": rng.choice(words.TRAITS),
         "action": _action(rng),
         "action2": _action(rng),
         "place": rng.choice(words.PLACES),
         "spot": rng.choice(words.SPOTS),
         "a_thing": _thing(rng),
         "a_thing2": _thing(rng),
-        "adj": rng.choice(words.ADJECTIVES),
-        "adj2": rng.choice(words.ADJECTIVES),
-        "object": rng.choice(words.OBJECTS),
-        "name": rng.choice(FIRST_NAMES),
+        "look": rng.choice(words.LOOKS),
+        "touch": rng.choice(words.TOUCHES),
+        "mood": mood,
+        "mood2": mood2,
+        "meeting": rng.choice(words.MEETING_PLACES),
+        "landmark": rng.choice(words.LANDMARKS),
+        "name": (name := rng.choice(FIRST_NAMES)),
+        "Name": name,
         "village": rng.choice(VILLAGES),
         "role": rng.choice(words.ROLES),
     }
@@ -263,9 +313,7 @@ def _story(rng: Random, slots: dict[str, str]) -> str:
     x = article(f"{trait} {slots.get('animal') or slots['role']}")
     fill = _common(rng) | {"x": x, "who": slots["who"], "Who": slots["who"]}
     sentences = [rng.choice(_OPENINGS).render(rng, fill)]
-    for index in range(rng.randint(2, 5)):
-        subject = slots["who"] if index == 0 or rng.random() < 0.25 else slots["pronoun"]
-        sentences.append(_event(rng, subject))
+    sentences += _events(rng, rng.randint(2, 5), slots["who"], slots["pronoun"])
     sentences.append(rng.choice(words.ENDINGS))
     return " ".join(sentences)
 
@@ -274,19 +322,21 @@ _THING_LINES = tuple(
     Template(text)
     for text in (
         "It stands {spot}, where {weather2}.",
-        "Its surface is {adj} and feels {adj2} to the touch.",
+        "Its surface is {look} and feels {touch} to the touch.",
         "Somebody left it {spot} many years ago.",
-        "It once belonged to a {role2}, who kept it {spot}.",
-        "From a distance it looks {adj}, but up close it is rather {adj2}.",
-        "A {adj3} mark on one side shows that it was used every day.",
+        "It once belonged to {a_role}, who kept it {spot}.",
+        "From a distance it looks {look}, but up close it is rather {touch}.",
+        "A {shape} mark on one side shows that it was used every day.",
         "Next to it lies {a_thing}.",
-        "When the light falls on it, it seems almost {adj}.",
+        "When the light falls on it, it seems almost {look}.",
         "It smells of {smell} and of {smell2}.",
         "Nobody remembers who made it, but {name} says that it came from {village}.",
-        "It is [a little|not very|surprisingly|quite] {adj}, and its edges are {adj2}.",
+        "It is [a little|not very|surprisingly|quite] {look}, and its edges are {touch}.",
         "Whoever sees it feels {feeling}.",
-        "Beside {a_thing} and {a_thing2}, it looks {adj}.",
-        "It was made {manner} by a {role2} in {village}.",
+        "Beside {a_thing} and {a_thing2}, it looks {look}.",
+        "It was {manner} made by {a_role} in {village}.",
+        "{Time}, {name} found it {spot}.",
+        "It would not fetch much money, yet {name} would never sell it.",
     )
 )
 _SMELLS = tuple(
@@ -295,15 +345,24 @@ _SMELLS = tuple(
 
 
 def _thing_extra(rng: Random) -> dict[str, str]:
-    roles = [role for role in words.ROLES if role[0] not in "aeiou"]
-    adjectives = [adjective for adjective in words.ADJECTIVES if adjective[0] not in "aeiou"]
     smell, smell2 = rng.sample(_SMELLS, 2)
     return {
         "weather2": rng.choice(
-            ("the light is soft", "few people pass", "the wind cannot reach it", "cats like to sleep")
+            (
+                "the light is soft",
+                "few people pass",
+                "the wind cannot reach it",
+                "cats like to sleep",
+                "it is always dry",
+            )
         ),
-        "role2": rng.choice(roles),
-        "adj3": rng.choice(adjectives),
+        "shape": rng.choice(("round", "dark", "pale", "deep", "small", "long", "curved", "square", "thin", "white")),
+        "a_role": (a_role := article(rng.choice(words.ROLES))),
+        "A_role": _capital(a_role),
+        "shape2": rng.choice(("small", "wide", "slow", "quick", "clear", "cold", "shallow", "noisy", "narrow")),
+        "light": rng.choice(("soft", "grey", "golden", "early", "last", "pale", "warm", "cold", "white", "red")),
+        "weather3": rng.choice(("it rains", "it is cold", "the wind blows", "it is late", "snow falls", "it is hot")),
+        "Landmark": _capital(rng.choice(words.LANDMARKS)),
         "smell": smell,
         "smell2": smell2,
     }
@@ -327,20 +386,21 @@ def _describe_thing(rng: Random, slots: dict[str, str]) -> str:
 _PLACE_LINES = tuple(
     Template(text)
     for text in (
-        "In the middle of it stands {a_thing} made of stone.",
-        "The streets are {adj} and the houses {adj2}.",
-        "{Time} people meet {spot} and talk about the weather.",
-        "The {role2} {name} knows everyone who lives there.",
-        "Visitors are often {feeling} when they arrive.",
+        "In the middle of it stands {landmark}.",
+        "The streets are {mood} and the houses {mood2}.",
+        "{Time}, people meet {meeting} and talk about the weather.",
+        "{name}, {a_role}, knows everyone who lives there.",
+        "Visitors are often {feeling} when they leave.",
         "Behind the last house there is {place}.",
-        "Children play {spot}, even when {weather2}.",
-        "A {adj3} smell of {smell} comes from the bakery.",
-        "On Sundays the sound of a {adj3} bell fills the air.",
-        "The oldest building is {place}, and a {role2} lives in it.",
-        "Every year there is a festival for {a_thing}.",
-        "In winter the roofs are white and the windows look {adj}.",
-        "A {adj3} river runs past the gardens.",
-        "Most people there are {feeling}, at least in summer.",
+        "Children play {meeting}, even when {weather3}.",
+        "The smell of {smell} and {smell2} comes from the open doors.",
+        "On Sundays the sound of a {mood} bell fills the air.",
+        "A traveller can stay in {place}.",
+        "Every year there is a festival, and everyone brings {a_thing}.",
+        "In winter the roofs are white and the windows look {mood}.",
+        "A {shape2} river runs past the gardens.",
+        "Most people there are {trait}, at least in summer.",
+        "{Landmark} reminds people of {name}, {a_role}.",
     )
 )
 
@@ -350,13 +410,13 @@ def _describe_place(rng: Random, slots: dict[str, str]) -> str:
     first = rng.choice(
         (
             "{place} is a {q} village.",
-            "The village of {place} is {q2} and old.",
+            "The village of {place} is old and {q2}.",
             "{place} lies between two hills.",
             "You reach {place} by a narrow road.",
             "Few people have heard of {place}.",
             "{place} is a place for people who like it {q2}.",
         )
-    ).format(place=place, q=rng.choice(("small", "quiet", "pretty", "lively", "lonely", "sleepy")), q2=slots["quality"])
+    ).format(place=place, q=rng.choice(("small", "quiet", "pretty", "lively", "lonely", "sleepy")), q2=slots["mood"])
     lines = rng.sample(_PLACE_LINES, rng.randint(3, 5))
     extra = [line.render(rng, _common(rng) | _thing_extra(rng)) for line in lines]
     return " ".join([first, *extra])
@@ -375,7 +435,9 @@ _LETTER_LINES = tuple(
         "While {weather}, I {action}.",
         "I have kept {a_thing} for you.",
         "Perhaps we can meet in {village} soon.",
-        "Everything here is {adj} and {adj2}.",
+        "Everything here is {mood} and {mood2}.",
+        "On Friday we met {meeting}, {name} and I.",
+        "Please bring {a_thing} when you come.",
     )
 )
 
@@ -403,17 +465,19 @@ _SCENE_LINES = tuple(
     Template(text)
     for text in (
         "{Weather}.",
-        "A {role2} {action}.",
+        "{A_role} {action}.",
         "{name} {action}, and nobody took any notice.",
-        "Somewhere {spot} a child {action}.",
+        "A child {action}.",
         "Two cats slept {spot}.",
+        "People were standing {meeting}.",
+        "Near {landmark} sat {a_role}.",
         "The smell of {smell} came from a window.",
         "An old woman {manner} {action}.",
         "In a shop window there was {a_thing} beside {a_thing2}.",
-        "A tram went by, {adj} and {adj2}.",
-        "A {role2} and a student were talking {spot}.",
+        "A tram went by, {look} and almost empty.",
+        "{A_role} and a student were talking {meeting}.",
         "Everybody seemed {feeling}.",
-        "The houses looked {adj} in the {adj2} light.",
+        "The houses looked {mood} in the {light} light.",
         "{name} was {feeling} and {action}.",
     )
 )
@@ -460,12 +524,13 @@ def check(expected: dict[str, Any], answer: str) -> Verdict:
     if not verdict.ok:
         return verdict
     found = re.findall(r"[a-z]+", text.lower())
-    if not 12 <= len(found) <= 260:
-        return Verdict(False, f"{len(found)} words, expected 12 to 260")
+    least, most = (5, 60) if expected["short"] else (12, 260)
+    if not least <= len(found) <= most:
+        return Verdict(False, f"{len(found)} words, expected {least} to {most}")
     known = sum(word in vocabulary() for word in found) / len(found)
     if known < 0.95:
         return Verdict(False, f"only {known:.0%} of the words are known")
-    sentences = re.split(r"(?<=[.!?])\s", text)
+    sentences = _sentences(text)
     if len(set(sentences)) < len(sentences) - 1:
         return Verdict(False, "sentences repeat")
     if text.rstrip()[-1] not in '.!?"' and not re.search(r",\n\w+$", text):

@@ -79,7 +79,8 @@ _address = {"street": _street, "number": ints(1, 199), "city": _town, "postcode"
 _position = {"x": ints(0, 99), "y": ints(0, 99)}
 
 _HOBBIES = ("chess", "music", "running", "reading", "painting", "cooking", "dancing", "cycling", "sailing", "tennis")
-_GENRES = ("rock", "jazz", "pop", "folk", "blues", "soul", "classical", "drama", "comedy", "fantasy", "history")
+_GENRES = ("drama", "comedy", "fantasy", "history", "crime", "romance", "adventure", "horror", "mystery", "western")
+_MUSIC = ("rock", "jazz", "pop", "folk", "blues", "soul", "classical", "techno", "swing", "reggae", "opera", "disco")
 _JOBS = (
     "baker", "teacher", "nurse", "engineer", "painter", "driver", "farmer", "singer", "doctor", "pilot", "cook",
     "writer", "tailor", "plumber", "librarian", "gardener",
@@ -142,7 +143,7 @@ RECORDS: dict[str, Fields] = {
     },
     "song": {
         **{"song": _title, "artist": _full_name, "album": _title, "seconds": ints(60, 600), "year": ints(1950, 2025)},
-        **{"genre": pick(_GENRES), "live": _flag, "rating": ints(1, 10)},
+        **{"genre": pick(_MUSIC), "live": _flag, "rating": ints(1, 10)},
     },
     "sensor": {
         **{"sensor_id": _code, "temperature": _decimal(-20, 40), "humidity": ints(0, 100), "battery": ints(0, 100)},

@@ -1,4 +1,8 @@
-"""Runs model-written code: its own process, no environment, few builtins, limits on time, memory and files."""
+"""Runs model-written code: its own process, no environment, few builtins, limits on time, memory and files.
+
+This keeps a small model's accidents (endless loops, memory, writing files) away from the caller. It is no jail for
+code written by somebody who wants to break out of it.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,8 @@ _RUNNER = """
 import builtins, contextlib, io, json, resource, sys
 for limit, value in ((resource.RLIMIT_CPU, {cpu}), (resource.RLIMIT_AS, 1 << 29), (resource.RLIMIT_FSIZE, 0),
                      (resource.RLIMIT_NOFILE, 16), (resource.RLIMIT_CORE, 0)):
-    resource.setrlimit(limit, (value, value))
+    with contextlib.suppress(ValueError, OSError):  # not every system knows every limit
+        resource.setrlimit(limit, (value, value))
 safe = {{name: getattr(builtins, name) for name in {names!r}.split() if hasattr(builtins, name)}}
 def run(program):
     space = {{"__builtins__": dict(safe), "__name__": "answer"}}
