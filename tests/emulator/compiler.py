@@ -20,6 +20,7 @@ from tests.emulator.errors import CompileError, EmulatorError
 CPP = Path(__file__).parent / "cpp"
 COMPILER_VARIABLE = "ORTHRUS_EMULATOR_CXX"
 CACHE_VARIABLE = "ORTHRUS_EMULATOR_CACHE"
+KERNEL_FOLDER = "/kernel"  # where debug information places the files that #line names
 
 
 @dataclass(frozen=True)
@@ -119,29 +120,46 @@ def cache_folder() -> Path:
 
 
 @cache
-def _headers() -> bytes:
-    return b"".join(path.name.encode() + path.read_bytes() for path in sorted(CPP.iterdir()))
+def _sources() -> bytes:
+    files = [Path(__file__), *sorted(CPP.iterdir())]
+    return b"".join(path.name.encode() + path.read_bytes() for path in files)
 
 
 def _key(*parts: object) -> str:
-    digest = hashlib.sha256(_headers())
+    digest = hashlib.sha256(_sources())
     for part in parts:
         digest.update(repr(part).encode())
     return digest.hexdigest()[:32]
 
 
-def compile_kernel(unit: str, *, checked: bool) -> Path:
-    """The shared library of a translated kernel, from the cache or made now (0.3 to 1 s)."""
+def compile_kernel(unit: str, *, checked: bool) -> tuple[Path, list[str]]:
+    """The shared library of a translated kernel, from the cache or made now (0.1 to 1 s).
+
+    With it come the compiler's warnings of uninitialised variables ("file:line: ...") in the checked build: the run
+    itself cannot see those of private variables.
+    """
     compiler = find_compiler()
     flags = _kernel_flags(compiler, checked)
     library = cache_folder() / f"{_key(unit, flags, compiler)}.so"
+    remarks = library.with_suffix(".txt")
     if not library.exists():
         with tempfile.TemporaryDirectory(prefix="orthrus-emulator-") as scratch:
-            source, built = Path(scratch, "kernel.cpp"), Path(scratch, "kernel.o")
-            source.write_text(unit)
-            _call([*compiler.kernel, *flags, f"-I{CPP}", "-c", str(source), "-o", str(built)])
-            _link(compiler, [built, *_runtime(checked)], library)
-    return library
+            Path(scratch, "kernel.cpp").write_text(unit)
+            where = f"-fdebug-prefix-map={scratch}={KERNEL_FOLDER}"
+            source = [f"-I{CPP}", "-c", "kernel.cpp"]
+            _call([*compiler.kernel, *flags, where, *source, "-o", "kernel.o"], scratch)
+            said = ""
+            if checked:
+                # the checked build initialises every variable with a pattern, which silences g++'s warning
+                plain = [flag for flag in _kernel_flags(compiler, False) if flag != "-w"]
+                said = _call([*compiler.kernel, *plain, "-Wuninitialized", *source, "-o", "plain.o"], scratch)
+            remarked = re.findall(r"^(.*?:\d+):\d+: (?:warning: )?(.*) \[-Wuninitialized\]", said, re.MULTILINE)
+            Path(scratch, "remarks").write_text("".join(f"{place}: {what}\n" for place, what in remarked))
+            _publish(Path(scratch, "remarks"), remarks)
+            objects = ["kernel.o", *map(str, _runtime(checked))]
+            _call([*compiler.link, "-shared", "-o", "kernel.so", *objects], scratch)
+            _publish(Path(scratch, "kernel.so"), library)
+    return library, remarks.read_text().splitlines()
 
 
 def _runtime(checked: bool) -> list[Path]:
@@ -152,18 +170,10 @@ def _runtime(checked: bool) -> list[Path]:
         path = cache_folder() / f"{_key(name, flags, compiler)}.o"
         if not path.exists():
             with tempfile.TemporaryDirectory(prefix="orthrus-emulator-") as scratch:
-                built = Path(scratch, "runtime.o")
-                _call([*compiler.runtime, *flags, "-c", str(CPP / name), "-o", str(built)])
-                _publish(built, path)
+                _call([*compiler.runtime, *flags, "-c", str(CPP / name), "-o", "runtime.o"], scratch)
+                _publish(Path(scratch, "runtime.o"), path)
         objects.append(path)
     return objects
-
-
-def _link(compiler: Compiler, objects: list[Path], library: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix="orthrus-emulator-") as scratch:
-        linked = Path(scratch, "kernel.so")
-        _call([*compiler.link, "-shared", "-o", str(linked), *map(str, objects)])
-        _publish(linked, library)
 
 
 def _publish(made: Path, path: Path) -> None:
@@ -176,9 +186,11 @@ def _publish(made: Path, path: Path) -> None:
     os.replace(part.name, path)
 
 
-def _call(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def _call(command: list[str], folder: str) -> str:
+    """What the command says on stderr; CompileError if it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     if done.returncode == 0:
-        return
-    lines = [line for line in done.stderr.splitlines() if re.search(r"error|undefined", line)] or done.stderr.splitlines()
-    raise CompileError("the kernel text does not compile as C++:\n  " + "\n  ".join(lines[:12]))
+        return done.stderr
+    lines = done.stderr.splitlines()
+    errors = [line for line in lines if re.search(r"error|undefined", line)] or lines
+    raise CompileError("the kernel text does not compile as C++:\n  " + "\n  ".join(errors[:12]))

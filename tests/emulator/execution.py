@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.emulator.compiler import CPP, compile_kernel
+from tests.emulator.compiler import CPP, KERNEL_FOLDER, compile_kernel
 from tests.emulator.errors import FAULTS, EmulatorError, Finding, KernelFault
 from tests.emulator.preprocess import Origin, translate
 
@@ -134,7 +134,10 @@ def _stop_worker() -> None:
 @cache
 def _prepared(text: str, entry: str | None, origins: tuple[Origin, ...], checked: bool):
     program = translate(text, entry=entry, origins=origins)
-    return program, compile_kernel(program.text, checked=checked)
+    library, remarks = compile_kernel(program.text, checked=checked)
+    if remarks:
+        raise KernelFault(program.kernel, [_uninitialised(remark) for remark in remarks])
+    return program, library
 
 
 def run_text(
@@ -208,6 +211,12 @@ def run_text(
     )
 
 
+def _uninitialised(remark: str) -> Finding:
+    place, message = remark.split(": ", 1)
+    file, line = place.rsplit(":", 1)
+    return Finding("uninitialised read", message, file, int(line))
+
+
 def _check_sizes(grid: tuple[int, int, int], threadgroup: tuple[int, int, int], buffers: list[Buffer]) -> None:
     for name, size in (("grid", grid), ("threadgroup", threadgroup)):
         if len(size) != 3 or min(size) < 1:
@@ -274,5 +283,5 @@ def _kernel_lines(library: Path, addresses: list[int]) -> dict[int, tuple[str, i
             continue
         file = match.group(1)
         if not (file.startswith(str(CPP)) or Path(file).name == "entry" or file.startswith("?")):
-            lines[address] = (re.sub(r"^.*/orthrus-emulator-[^/]*/|^/.*?/(?=metal/)", "", file), int(match.group(2)))
+            lines[address] = (file.removeprefix(f"{KERNEL_FOLDER}/"), int(match.group(2)))
     return lines

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +41,7 @@ class Emulation:
     seed: int = 0
     timeout: float = DEFAULT_TIMEOUT
     change: Callable[[str], str] | None = None
+    partly: frozenset[str] = frozenset()
     folders: tuple[Path, ...] = (REPOSITORY / "metal",)
     launches: list[Launch] = field(default_factory=list)
 
@@ -56,6 +57,7 @@ def emulated_metal(
     seed: int = 0,
     timeout: float = DEFAULT_TIMEOUT,
     change: Callable[[str], str] | None = None,
+    partly: Collection[str] = (),
     folders: tuple[Path, ...] = (REPOSITORY / "metal",),
 ) -> Iterator[Emulation]:
     """Patches mx.fast.metal_kernel and mx.metal.is_available until the block ends.
@@ -63,10 +65,11 @@ def emulated_metal(
     Kernel objects must be built inside the block (build them lazily, on first use); they may be kept, and
     in a later block they follow that block's settings. checked: find faults (KernelFault), 5 to 10 times
     slower. traffic: count bytes (implies checked). seed: shuffle the schedule. change: applied to each
-    generated text before it is compiled (mutation). folders: where the kernels' files are, so that
+    generated text before it is compiled (mutation). partly: names of outputs that a kernel may leave
+    unwritten in places (they hold 0xFF there). folders: where the kernels' files are, so that
     messages can name them.
     """
-    emulation = Emulation(checked, traffic, seed, timeout, change, tuple(Path(f) for f in folders))
+    emulation = Emulation(checked, traffic, seed, timeout, change, frozenset(partly), tuple(map(Path, folders)))
     saved = mx.fast.metal_kernel, mx.metal.is_available
     if not _active:
         mx.fast.metal_kernel = _kernel_factory(saved[0])
@@ -171,7 +174,7 @@ class MetalKernel:
             values[f"{name}_shape"] = np.array(array.shape, np.int32)
             values[f"{name}_ndim"] = np.array(array.ndim, np.int32)
         outputs = {
-            name: _output(name, shape, dtype, init_value)
+            name: _output(name, shape, dtype, init_value, name in emulation.partly)
             for name, shape, dtype in zip(self.output_names, output_shapes, output_dtypes, strict=True)
         }
         buffers = [outputs.get(name) or _input(name, values[name]) for name in traced.arguments]
@@ -247,10 +250,10 @@ def _input(name: str, values: np.ndarray) -> Buffer:
     return Buffer(name, values.nbytes, values.itemsize, values)
 
 
-def _output(name: str, shape, dtype: mx.Dtype, init_value: float | None) -> Buffer:
+def _output(name: str, shape, dtype: mx.Dtype, init_value: float | None, partly: bool) -> Buffer:
     count = int(np.prod(shape))
     values = None if init_value is None else _values(mx.full((count,), init_value, dtype))
-    return Buffer(name, count * dtype.size, dtype.size, values, writable=True)
+    return Buffer(name, count * dtype.size, dtype.size, values, writable=True, partly=partly)
 
 
 def _array(output: Buffer, shape, dtype: mx.Dtype) -> mx.array:
