@@ -17,7 +17,7 @@ PLOT = pick(("garden", "room", "field", "carpet", "wall", "yard", "hall", "floor
     ask=[
         "If a rectangle has length {a} and width {b}, what is its area?",
         "What is the area of a rectangle with length {a} and width {b}?",
-        "A rectangle has length {a} and width {b}. [What is|Find|Calculate] its area.",
+        "A rectangle has length {a} and width {b}. [What is its area?|Find its area.|Calculate its area.]",
         "Find the area of a rectangle whose sides are {a} and {b}.",
         "A rectangle measures {a} by {b}. What is its area?",
         "How large is the area of a {a} by {b} rectangle?",
@@ -39,7 +39,7 @@ def _(a: int, b: int) -> Solution:
         "What is the area of a {plot} that is {a} {u} long and {b} {u} wide?",
         "Find the area of a {a} {u} by {b} {u} {plot}.",
         "A rectangular {plot} measures {a} {u} by {b} {u}. How large is its area?",
-        "The length of a {plot} is {a} {u} and its width is {b} {u}. [What is|Find] its area.",
+        "The length of a {plot} is {a} {u} and its width is {b} {u}. [What is its area?|Find its area.]",
         "[Calculate|Compute|Work out] the area of a rectangular {plot} with sides {a} {u} and {b} {u}.",
         "How many square {u} is a {plot} of {a} {u} by {b} {u}?",
     ],
@@ -56,7 +56,7 @@ def _(a: int, b: int, u: str) -> Solution:
     ask=[
         "If a rectangle has length {a} and width {b}, what is its perimeter?",
         "What is the perimeter of a rectangle with length {a} and width {b}?",
-        "A rectangle has length {a} and width {b}. [What is|Find|Calculate] its perimeter.",
+        "A rectangle has length {a} and width {b}. [What is its perimeter?|Find its perimeter.|Calculate its perimeter.]",
         "Find the perimeter of a rectangle whose sides are {a} and {b}.",
         "A rectangle measures {a} by {b}. What is its perimeter?",
         "How long is the way around a {a} by {b} rectangle?",
@@ -168,7 +168,7 @@ def _(a: int, b: int, area: int) -> Solution:
     derive=lambda k: {"b": 2 * k},
     ask=[
         "What is the area of a triangle with base {b} and height {h}?",
-        "A triangle has base {b} and height {h}. [What is|Find|Calculate] its area.",
+        "A triangle has base {b} and height {h}. [What is its area?|Find its area.|Calculate its area.]",
         "Find the area of a triangle whose base is {b} and whose height is {h}.",
         "The base of a triangle is {b} and its height is {h}. What is the area?",
         "If a triangle has base {b} and height {h}, what is its area?",
