@@ -1,16 +1,15 @@
-// block_attention, few rows: a key/value head's query rows (heads times block rows) number at most ROWS, 4 or 8.
+// block_attention, few rows: a key/value head's query rows (heads times block rows) number at most ROWS.
 //
 // Tiling: a threadgroup takes one key/value head and one chunk of 256 positions with 8 simdgroups. First each
-// simdgroup scores one unit of 32 keys for all rows, keys straight from device memory (16 lanes to a key, so that
-// 2 whole keys are read at a time); then weights go to threadgroup memory and the threadgroup walks the units in
-// ascending order, values staged by all threads, each thread summing 2 of D for its rows.
-// Bytes read per pass: each cached key and value once per key/value head.
+// simdgroup scores one unit of 32 keys for all rows, keys straight from device memory; then weights go to threadgroup
+// memory and the threadgroup walks the units in ascending order, values staged by all threads, each thread summing 2
+// of D for its rows.
 // Arithmetic: fp32, 2 D fma per row and key. Reduction order, and why it is the row's own: attention.h.
-  constexpr int TILES = ROWS / 4;
+  constexpr int TILES = ROWS / TILE_ROWS;
   constexpr int PAIRS = D / 2;
   constexpr int PARTIES = 256 / PAIRS;
   constexpr int OWN = ROWS > PARTIES ? ROWS / PARTIES : 1;
-  threadgroup vec<Value, 2> tile[UNIT * D / 2];
+  threadgroup vec<Value, 2> tile[UNIT * (D + PAD) / 2];
   threadgroup float weights[ROWS * CHUNK];
   threadgroup float peaks[ROWS * 8];
   threadgroup float masses[ROWS * 8];
@@ -33,14 +32,21 @@
 
   // Score one unit
   const int unit = chunk * CHUNK + simdgroup * UNIT;
-  float scores[TILES * 4];
-  unit_scores<T, D, TILES>(queries, 0, rows, L, scale[0], cached_keys, 0, start, own_keys, nodes, counts, unit, lane,
-                           scores);
+  float scores[TILES * TILE_SCORES];
+  if (unit < start + L) {
+    unit_scores<T, D, TILES>(queries, 0, rows, L, scale[0], cached_keys, 0, start, own_keys, nodes, counts,
+                             weights + simdgroup * 8 * MAX_ROWS, unit, lane, scores);
+  } else {
+#pragma unroll
+    for (int i = 0; i < TILES * TILE_SCORES; ++i) {
+      scores[i] = -INFINITY;
+    }
+  }
 #pragma unroll
   for (int t = 0; t < TILES; ++t) {
-    const float peak = unit_peak(scores + t * 4);
-    if (lane % 4 == 0 && lane < 16) {
-      peaks[(t * 4 + score_row(lane)) * 8 + simdgroup] = peak;
+    const float peak = unit_peak(scores + t * TILE_SCORES);
+    if (lane == score_lane(score_row(lane), 0)) {
+      peaks[(t * TILE_ROWS + score_row(lane)) * 8 + simdgroup] = peak;
     }
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
@@ -48,19 +54,19 @@
   // Weigh it under the peak so far
 #pragma unroll
   for (int t = 0; t < TILES; ++t) {
-    const int r = t * 4 + score_row(lane);
+    const int r = t * TILE_ROWS + score_row(lane);
     float peak = peaks[r * 8];
     for (int u = 1; u <= simdgroup; ++u) {
       peak = max(peak, peaks[r * 8 + u]);
     }
-    float own[4];
+    float own[TILE_SCORES];
 #pragma unroll
-    for (int o = 0; o < 4; ++o) {
-      own[o] = weight(scores[t * 4 + o], peak);
-      weights[r * CHUNK + simdgroup * UNIT + 8 * o + score_key(lane)] = own[o];
+    for (int i = 0; i < TILE_SCORES; ++i) {
+      own[i] = weight(scores[t * TILE_SCORES + i], peak);
+      weights[r * CHUNK + simdgroup * UNIT + score_key(lane, i)] = own[i];
     }
     const float mass = unit_mass(own);
-    if (lane % 4 == 0 && lane < 16) {
+    if (lane == score_lane(score_row(lane), 0)) {
       masses[r * 8 + simdgroup] = mass;
     }
   }
@@ -97,7 +103,7 @@
         sums[i] = sums[i] * keep;
         const threadgroup float* row_weights = weights + r * CHUNK + u * UNIT;
         for (int key = 0; key < cached; ++key) {
-          const vec<Value, 2> v = tile[(key * D + d) / 2];
+          const vec<Value, 2> v = tile[(key * (D + PAD) + d) / 2];
           sums[i] = fma(float2(row_weights[key]), float2(float(v.x), float(v.y)), sums[i]);
         }
         const int row = r % L;

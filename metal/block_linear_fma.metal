@@ -48,7 +48,7 @@
           load_values<T, PIECE, ALIGNED>(x + size_t(m) * K, start + p % 32 * VALUES + part, m < M ? K : 0, values);
 #pragma unroll
           for (int i = 0; i < PIECE; i += 4) {
-            tile[p * (PIECE / 4) + i / 4] = vec<T, 4>(T(values[i]), T(values[i + 1]), T(values[i + 2]), T(values[i + 3]));
+            tile[(p * PIECE + i) / 4] = vec<T, 4>(T(values[i]), T(values[i + 1]), T(values[i + 2]), T(values[i + 3]));
           }
         }
         threadgroup_barrier(mem_flags::mem_threadgroup);
@@ -71,7 +71,7 @@
           if (STAGED) {
 #pragma unroll
             for (int i = 0; i < PIECE; i += 4) {
-              const vec<T, 4> v = tile[(m * 32 + lane) * (PIECE / 4) + i / 4];
+              const vec<T, 4> v = tile[((m * 32 + lane) * PIECE + i) / 4];
               x_values[i] = float(v.x);
               x_values[i + 1] = float(v.y);
               x_values[i + 2] = float(v.z);

@@ -1,4 +1,5 @@
-  // Cache and block in mlx-lm's quantised form: words [1, G, rows, D * BITS / 32], scales, biases [1, G, rows, D / GROUP].
+  // Cache and block in mlx-lm's quantised form: words [1, G, rows, D * BITS / 32], scales and biases
+  // [1, G, rows, D / GROUP] of type S.
   const int capacity = keys_shape[2];
   const int L = q_shape[2];
   const int G = keys_shape[1];

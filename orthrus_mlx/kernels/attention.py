@@ -20,6 +20,10 @@ CHUNK = 256
 Rows = mx.array | tuple[mx.array, mx.array, mx.array]
 """Keys or values [1, G, rows, D]: an array, or mlx-lm's quantised triple (words, scales, biases)."""
 
+FAMILIES = ("fma", "mma")
+
+_ROW_CLASSES = {"fma": (4, 8, 16), "mma": (8, 16)}
+_HELPERS = {"fma": ("lane_sums.h", "scores_fma.h"), "mma": ("matrix_tile.h", "scores_mma.h")}
 _FEW = 8
 _MANY = 128
 _SUFFIXES = ("s", "_scales", "_biases")
@@ -64,6 +68,7 @@ def block_attention(
     mask: mx.array | None = None,
     *,
     scale: float,
+    family: str,
 ) -> mx.array:
     """Attention [1, H, L, D] of queries [1, H, L, D], L <= 32, over cached rows 0 .. offset - 1 and the block.
 
@@ -76,6 +81,7 @@ def block_attention(
         mask: uint32 [L], bit j of word i lets row i see block row j. A row sees them at positions offset, offset + 1,
             ... in ascending order of j, so tree nodes must be numbered parents first. None is causal.
         scale: factor on the scores.
+        family: "fma" or "mma", what the scores are computed with; they differ in the last bits.
     """
     _, H, L, D = q.shape
     own_keys, own_values = _parts(block_keys), _parts(block_values)
@@ -111,16 +117,17 @@ def block_attention(
         bits = own_keys[0].shape[-1] * 32 // D
         template += [("S", own_keys[1].dtype), ("BITS", bits), ("GROUP", D // own_keys[1].shape[-1])]
     if rows <= _FEW:
-        tiling, capacity_rows, parties = "few", 4 if rows <= 4 else 8, 1
+        tiling, parties = "few", 1
+        capacity_rows = 4 if rows <= 4 and family == "fma" else 8
     else:
         parties = -(-rows // _MANY)
-        tiling, capacity_rows = "many", next(c for c in (4, 8, 16) if 8 * c * parties >= rows)
+        tiling, capacity_rows = "many", next(c for c in _ROW_CLASSES[family] if 8 * c * parties >= rows)
     run = kernel(
-        f"attention_{tiling}_{cache}",
+        f"attention_{tiling}_{family}_{cache}",
         tuple(inputs),
         ("chunk_sums", "chunk_peaks", "chunk_masses"),
         (f"cache_{cache}.metal", f"block_attention_{tiling}.metal"),
-        ("lane_sums.h", "attention.h"),
+        ("attention.h", *_HELPERS[family]),
     )
     sums, peaks, masses = run(
         inputs=list(inputs.values()),

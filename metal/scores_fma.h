@@ -1,0 +1,118 @@
+// Scores by scalar FMA, for attention.h.
+//
+// A score is the sum of 16 lanes' D / 16 products each, ascending, then of the lanes pairwise at distances 8, 4, 2, 1.
+//
+// The scores of one unit are spread over a simdgroup: of a tile of 4 query rows a lane holds 4 scores, number i of
+// row score_row(lane) and key score_key(lane, i). A key's score is number score_index(key / 8, key % 2) of lane
+// score_lane(row, key).
+
+enum { TILE_ROWS = 4, TILE_SCORES = 4 };
+
+METAL_FUNC int score_row(ushort lane) {
+  return (lane % 16) / 4;
+}
+METAL_FUNC int score_key(ushort lane, int i) {
+  return i * 8 + lane % 4 * 2 + lane / 16;
+}
+METAL_FUNC ushort score_lane(int row, int key) {
+  return ushort(key % 2 * 16 + row * 4 + key % 8 / 2);
+}
+METAL_FUNC int score_index(int octet, int) {
+  return octet;
+}
+
+// Scores of the 32 positions from `unit` on, for query rows r0 .. r0 + 4 * TILES - 1 of a key/value head; -inf where
+// there is nothing to see. Cached position p is row p - cached_first of `cached`.
+template <typename T, int D, int TILES, typename Cached, typename Block>
+METAL_FUNC void unit_scores(
+    const device T* q,
+    int r0,
+    int rows,
+    int L,
+    float scale,
+    Cached cached,
+    int cached_first,
+    int offset,
+    Block block,
+    const threadgroup uint8_t* nodes,
+    const threadgroup int* counts,
+    threadgroup float*,
+    int unit,
+    ushort lane,
+    thread float* scores) {
+  constexpr int RUN = D / 16;
+  const int d = lane % 16 * RUN;
+#pragma unroll
+  for (int o = 0; o < 4; ++o) {
+    const int octet = unit + 8 * o;
+    const bool all_cached = octet + 8 <= offset;
+    float k[4][RUN];
+    if (all_cached) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        cached.template load<RUN>(octet + 2 * i + lane / 16 - cached_first, d, k[i]);
+      }
+    }
+#pragma unroll
+    for (int t = 0; t < TILES; ++t) {
+      float dots[16];
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const int r = min(r0 + 4 * t + j, rows - 1);
+        const int row = r % L;
+        float x[RUN];
+        load_query<T, RUN>(q + size_t(r) * D + d, scale, x);
+
+        // Keys of the block: this row's own choice for each position
+        if (!all_cached) {
+#pragma unroll
+          for (int i = 0; i < 4; ++i) {
+            const int p = octet + 2 * i + lane / 16;
+            if (p < offset) {
+              cached.template load<RUN>(p - cached_first, d, k[i]);
+            } else if (p - offset < counts[row]) {
+              block.template load<RUN>(nodes[row * MAX_ROWS + p - offset], d, k[i]);
+            } else {
+#pragma unroll
+              for (int e = 0; e < RUN; ++e) {
+                k[i][e] = 0.0f;
+              }
+            }
+          }
+        }
+
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          float dot = 0.0f;
+#pragma unroll
+          for (int e = 0; e < RUN; ++e) {
+            dot = fma(x[e], k[i][e], dot);
+          }
+          dots[j * 4 + i] = dot;
+        }
+      }
+      sum_over_lanes<16, 16>(dots, lane);
+
+      const int r = r0 + 4 * t + score_row(lane);
+      const int p = unit + score_key(lane, o);
+      const bool seen = r < rows && (p < offset || p - offset < counts[r % L]);
+      scores[t * TILE_SCORES + o] = seen ? dots[0] : -INFINITY;
+    }
+  }
+}
+
+// Largest score of the lane's row in a unit.
+METAL_FUNC float unit_peak(thread const float* scores) {
+  float peak = max(max(scores[0], scores[1]), max(scores[2], scores[3]));
+  peak = max(peak, simd_shuffle_xor(peak, ushort(1)));
+  peak = max(peak, simd_shuffle_xor(peak, ushort(2)));
+  return max(peak, simd_shuffle_xor(peak, ushort(16)));
+}
+
+// Sum of the weights of the lane's row in a unit.
+METAL_FUNC float unit_mass(thread const float* weights) {
+  float mass = ((weights[0] + weights[1]) + weights[2]) + weights[3];
+  mass = mass + simd_shuffle_xor(mass, ushort(1));
+  mass = mass + simd_shuffle_xor(mass, ushort(2));
+  return mass + simd_shuffle_xor(mass, ushort(16));
+}
