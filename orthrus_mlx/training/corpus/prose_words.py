@@ -4,28 +4,29 @@ from __future__ import annotations
 
 # What a thing can be.
 ADJECTIVES = tuple(
-    """ancient amber antique battered beautiful bent big black blue brass broken broad bronze brown carved cheap
-    clean coloured common copper cracked cream crimson crooked crystal curious curved damp dark dented delicate
-    dirty dusty elegant embroidered empty enchanted engraved enormous expensive faded fancy feathered fine flat
-    foreign forgotten fragile gilded gleaming glittering golden graceful green grey hand-painted handmade
-    handsome heavy hollow huge iron ivory jewelled knitted large leather light little long lost lovely marble
-    mended metal mysterious narrow neat new nickel odd old orange ornate oval painted pale paper patched perfect
-    pink plain polished precious pretty printed purple ragged rare red repaired ripped rough round royal rusty
-    scarlet scratched secret shabby shiny short silver simple slender small smooth soft solid spare splendid
-    spotted square stained strange striped strong sturdy tall tarnished tattered thick thin tin tiny torn
-    turquoise twisted unusual valuable velvet violet wet white wide wonderful wooden woollen worn woven yellow""".split()
+    """ancient amber antique battered beautiful bent big black blue brass broken broad bronze brown carved
+    cheap clean coloured common copper cracked cream crimson crooked crystal curious curved damp dark dented
+    delicate dirty dusty elegant embroidered empty enchanted engraved enormous expensive faded fancy
+    feathered fine flat foreign forgotten fragile gilded gleaming glittering golden graceful green grey
+    hand-painted handmade handsome heavy hollow huge iron ivory jewelled knitted large leather light little
+    long lost lovely marble mended metal mysterious narrow neat new nickel odd old orange ornate oval
+    painted pale paper patched perfect pink plain polished precious pretty printed purple ragged rare red
+    repaired ripped rough round royal rusty scarlet scratched secret shabby shiny short silver simple
+    slender small smooth soft solid spare splendid spotted square stained strange striped strong sturdy tall
+    tarnished tattered thick thin tin tiny torn turquoise twisted unusual valuable velvet violet wet white
+    wide wonderful wooden woollen worn woven yellow""".split()
 )
 
 # How a surface looks, and how it feels.
 LOOKS = tuple(
-    """beautiful black blank bright brown clean cloudy colourful dark delicate dull dusty elegant faded faint fine
-    fragile fresh gleaming golden graceful green grey heavy light mysterious modest new old ordinary pale plain
-    polished pretty proper red royal rusty scratched shabby shiny silvery simple solid spotless spotted strange
-    sturdy tidy tiny unusual valuable warm white worn yellow""".split()
+    """beautiful black blank bright brown clean cloudy colourful dark delicate dull dusty elegant faded faint
+    fine fragile fresh gleaming golden graceful green grey heavy light mysterious modest new old ordinary
+    pale plain polished pretty proper red royal rusty scratched shabby shiny silvery simple solid spotless
+    spotted strange sturdy tidy tiny unusual valuable warm white worn yellow""".split()
 )
 TOUCHES = tuple(
-    """cold cool crisp damp dry dusty firm gritty hard hot icy light rough sandy silky slippery smooth soft solid
-    sticky stiff thick thin uneven warm waxy wet""".split()
+    """cold cool crisp damp dry dusty firm gritty hard hot icy light rough sandy silky slippery smooth soft
+    solid sticky stiff thick thin uneven warm waxy wet""".split()
 )
 
 # What can be said of a place, its streets, its light.
@@ -37,28 +38,29 @@ MOODS = tuple(
 )
 
 TRAITS = tuple(
-    """absent-minded adventurous ambitious bashful bold bookish brave broad-minded calm careful cautious charming
-    cheerful clever clumsy curious daring determined devoted dignified diligent dreamy eager earnest energetic
-    faithful fair-minded fearless forgetful friendly funny generous gentle grumpy happy hard-working helpful
-    hopeful imaginative impatient kind lively likeable long-suffering lonely loyal lucky mischievous modest
-    nervous old-fashioned optimistic organised patient playful polite practical proud quick quiet reliable
-    restless sensible serious shy silent sleepy stubborn talkative thoughtful tidy timid tireless truthful
-    warm-hearted wise witty well-read well-meaning wide-eyed wry young-looking zealous""".split()
+    """absent-minded adventurous ambitious bashful bold bookish brave broad-minded calm careful cautious
+    charming cheerful clever clumsy curious daring determined devoted dignified diligent dreamy eager
+    earnest energetic faithful fair-minded fearless forgetful friendly funny generous gentle grumpy happy
+    hard-working helpful hopeful imaginative impatient kind lively likeable long-suffering lonely loyal
+    lucky mischievous modest nervous old-fashioned optimistic organised patient playful polite practical
+    proud quick quiet reliable restless sensible serious shy silent sleepy stubborn talkative thoughtful
+    tidy timid tireless truthful warm-hearted wise witty well-read well-meaning wide-eyed wry young-looking
+    zealous""".split()
 )
 
 ROLES = tuple(
     """actor apprentice archaeologist artist astronomer baker barber beekeeper blacksmith boatman bookbinder
-    botanist brewer bricklayer builder butcher captain carpenter cartographer chemist clerk clockmaker cobbler
-    collector composer conductor cook dancer dentist detective diver doctor dressmaker driver editor engineer
-    explorer farmer ferryman fiddler fisherman florist forester fortune-teller gardener geologist glassblower
-    goldsmith grocer guide harbourmaster hatter herbalist hermit historian hunter illustrator innkeeper inventor
-    janitor jeweller journalist judge juggler knight librarian lighthouse-keeper locksmith magician mapmaker
-    mason mechanic merchant messenger midwife miller milliner miner musician nurse nurseryman painter
-    pastry-cook pharmacist photographer pianist pilot plumber poet porter postman potter printer publisher
-    puppeteer ranger roofer sailor saddler scholar scientist sculptor secretary shepherd shipbuilder shopkeeper
-    singer smith stationmaster stonecutter storyteller student surgeon surveyor swimmer tailor tanner teacher
-    thatcher toymaker translator traveller trumpeter typist vet violinist waiter watchmaker weaver woodcarver
-    woodcutter writer""".split()
+    botanist brewer bricklayer builder butcher captain carpenter cartographer chemist clerk clockmaker
+    cobbler collector composer conductor cook dancer dentist detective diver doctor dressmaker driver editor
+    engineer explorer farmer ferryman fiddler fisherman florist forester fortune-teller gardener geologist
+    glassblower goldsmith grocer guide harbourmaster hatter herbalist hermit historian hunter illustrator
+    innkeeper inventor janitor jeweller journalist judge juggler knight librarian lighthouse-keeper
+    locksmith magician mapmaker mason mechanic merchant messenger midwife miller milliner miner musician
+    nurse nurseryman painter pastry-cook pharmacist photographer pianist pilot plumber poet porter postman
+    potter printer publisher puppeteer ranger roofer sailor saddler scholar scientist sculptor secretary
+    shepherd shipbuilder shopkeeper singer smith stationmaster stonecutter storyteller student surgeon
+    surveyor swimmer tailor tanner teacher thatcher toymaker translator traveller trumpeter typist vet
+    violinist waiter watchmaker weaver woodcarver woodcutter writer""".split()
 )
 
 PLACES = tuple(
@@ -126,18 +128,19 @@ LANDMARKS = tuple(
 )
 
 OBJECTS = tuple(
-    """acorn album almanac anchor apron armchair atlas axe bag ball banner barrel basin basket bell bench bicycle
-    blanket book boot bottle bowl box bracelet brooch broom brush bucket buckle button cage camera candle cane
-    canoe cap cape card carpet carriage cart casket chain chair chalk chest clock cloak coat coin comb compass
-    cradle crate crown crystal cup curtain cushion dagger diary dish doll door drawing drum easel feather fiddle
-    figurine fan flag flask flute fork frame funnel globe glove goblet guitar hammer hammock harp hat helmet
-    horn horseshoe hourglass jacket jar jewel journal jug kettle key kite knife ladder lamp lantern leaf ledger
-    lens letter lock locket lute map mask medal mirror mitten monocle mug necklace needle net newspaper notebook
-    oar painting pan parcel pebble pencil pendant photograph piano picture pillow pipe plate pot postcard puppet
-    purse puzzle quill quilt rake ribbon ring robe rocket rope ruler sack saddle sail scale scarf scroll seed
-    shawl shell shield shoe shovel sketch sled snowman spade spoon stamp statue stool suitcase sundial sword
-    table tapestry teapot telescope tent thimble thread ticket tile tin torch toy trumpet trunk umbrella vase
-    veil violin wagon wallet watch wheel whistle wreath""".split()
+    """acorn album almanac anchor apron armchair atlas axe bag ball banner barrel basin basket bell bench
+    bicycle blanket book boot bottle bowl box bracelet brooch broom brush bucket buckle button cage camera
+    candle cane canoe cap cape card carpet carriage cart casket chain chair chalk chest clock cloak coat
+    coin comb compass cradle crate crown crystal cup curtain cushion dagger diary dish doll door drawing
+    drum easel feather fiddle figurine fan flag flask flute fork frame funnel globe glove goblet guitar
+    hammer hammock harp hat helmet horn horseshoe hourglass jacket jar jewel journal jug kettle key kite
+    knife ladder lamp lantern leaf ledger lens letter lock locket lute map mask medal mirror mitten monocle
+    mug necklace needle net newspaper notebook oar painting pan parcel pebble pencil pendant photograph
+    piano picture pillow pipe plate pot postcard puppet purse puzzle quill quilt rake ribbon ring robe
+    rocket rope ruler sack saddle sail scale scarf scroll seed shawl shell shield shoe shovel sketch sled
+    snowman spade spoon stamp statue stool suitcase sundial sword table tapestry teapot telescope tent
+    thimble thread ticket tile tin torch toy trumpet trunk umbrella vase veil violin wagon wallet watch
+    wheel whistle wreath""".split()
 )
 
 WEATHER = tuple(
@@ -174,19 +177,20 @@ TIMES = tuple(
 
 FEELINGS = tuple(
     """alarmed amazed amused angry annoyed anxious ashamed astonished bewildered bored calm cheerful comforted
-    confused content curious dazzled delighted determined disappointed doubtful embarrassed encouraged excited
-    exhausted frightened glad grateful happy homesick hopeful heartbroken impatient inspired irritated jealous
-    lonely melancholy merry moved nervous pleased proud puzzled relieved restless sad satisfied shy sorry
-    speechless stunned surprised thankful tempted tired touched troubled uneasy unhappy upset worried""".split()
+    confused content curious dazzled delighted determined disappointed doubtful embarrassed encouraged
+    excited exhausted frightened glad grateful happy homesick hopeful heartbroken impatient inspired
+    irritated jealous lonely melancholy merry moved nervous pleased proud puzzled relieved restless sad
+    satisfied shy sorry speechless stunned surprised thankful tempted tired touched troubled uneasy unhappy
+    upset worried""".split()
 )
 
 MANNERS = tuple(
-    """absently abruptly anxiously boldly bravely briefly brightly calmly carefully cautiously cheerfully clumsily
-    coldly cleverly curiously eagerly earnestly easily effortlessly faithfully firmly gently gladly gracefully
-    gratefully gravely happily hastily hopefully impatiently keenly kindly lazily lovingly loudly merrily neatly
-    nervously patiently playfully politely proudly quickly quietly readily reluctantly rapidly sadly secretly
-    seriously sharply shyly silently slowly smoothly softly solemnly steadily stiffly suddenly thoughtfully
-    timidly tenderly swiftly tirelessly warily warmly wearily willingly wisely""".split()
+    """absently abruptly anxiously boldly bravely briefly brightly calmly carefully cautiously cheerfully
+    clumsily coldly cleverly curiously eagerly earnestly easily effortlessly faithfully firmly gently gladly
+    gracefully gratefully gravely happily hastily hopefully impatiently keenly kindly lazily lovingly loudly
+    merrily neatly nervously patiently playfully politely proudly quickly quietly readily reluctantly
+    rapidly sadly secretly seriously sharply shyly silently slowly smoothly softly solemnly steadily stiffly
+    suddenly thoughtfully timidly tenderly swiftly tirelessly warily warmly wearily willingly wisely""".split()
 )
 
 # Verb phrases in the past tense; {o} is an object with its adjective and article, {p} a spot.

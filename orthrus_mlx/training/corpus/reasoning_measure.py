@@ -56,7 +56,7 @@ def _(a: int, b: int, u: str) -> Solution:
     ask=[
         "If a rectangle has length {a} and width {b}, what is its perimeter?",
         "What is the perimeter of a rectangle with length {a} and width {b}?",
-        "A rectangle has length {a} and width {b}. [What is its perimeter?|Find its perimeter.|Calculate its perimeter.]",
+        "A rectangle has length {a} and width {b}. [What is its perimeter?|Find its perimeter.]",
         "Find the perimeter of a rectangle whose sides are {a} and {b}.",
         "A rectangle measures {a} by {b}. What is its perimeter?",
         "How long is the way around a {a} by {b} rectangle?",

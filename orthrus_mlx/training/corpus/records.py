@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -66,9 +67,14 @@ def _decimal(low: int, high: int) -> Sampler:
     return lambda rng: round(rng.randint(low, high) + rng.choice((0.5, 0.25, 0.75, 0.1, 0.2, 0.9, 0.95, 0.99)), 2)
 
 
-def several(pool: tuple[str, ...]) -> Sampler:
-    """A list of one to four different members of `pool`."""
-    return lambda rng: rng.sample(pool, rng.randint(1, 4))
+@dataclass(frozen=True)
+class Several:
+    """Samples a list of one to four different members of `pool`."""
+
+    pool: tuple[str, ...]
+
+    def __call__(self, rng: Random) -> list[str]:
+        return rng.sample(self.pool, rng.randint(1, 4))
 
 
 _name = pick(FIRST_NAMES)
@@ -102,15 +108,15 @@ RECORDS: dict[str, Fields] = {
     "person": {
         **{"name": _full_name, "first_name": _name, "last_name": pick(SURNAMES), "age": ints(1, 99)},
         **{"city": _town, "email": _email, "phone": _phone, "job": pick(_JOBS), "married": _flag},
-        **{"birthday": _date, "address": _address, "hobbies": several(_HOBBIES)},
+        **{"birthday": _date, "address": _address, "hobbies": Several(_HOBBIES)},
     },
     "order": {
         **{"order_id": _code, "customer": _full_name, "date": _date, "total": _decimal(1, 400), "paid": _flag},
-        **{"items": several(ITEMS), "status": pick(_STATES), "shipping": _address},
+        **{"items": Several(ITEMS), "status": pick(_STATES), "shipping": _address},
     },
     "product": {
         **{"product": pick(ITEMS), "sku": _code, "price": _decimal(1, 200), "colour": pick(COLOURS)},
-        **{"in_stock": _flag, "quantity": ints(0, 500), "weight": _decimal(0, 30), "tags": several(SHORT_WORDS)},
+        **{"in_stock": _flag, "quantity": ints(0, 500), "weight": _decimal(0, 30), "tags": Several(SHORT_WORDS)},
         **{"size": {"width": ints(1, 99), "height": ints(1, 99), "depth": ints(1, 99)}},
     },
     "book": {
@@ -120,12 +126,12 @@ RECORDS: dict[str, Fields] = {
     },
     "event": {
         **{"event": _title, "date": _date, "start": _time, "end": _time, "city": _town, "free": _flag},
-        **{"seats": ints(10, 900), "speakers": several(FIRST_NAMES), "organiser": _full_name},
+        **{"seats": ints(10, 900), "speakers": Several(FIRST_NAMES), "organiser": _full_name},
         **{"venue": {"name": pick(VILLAGES), "street": _street, "rooms": _small}},
     },
     "recipe": {
         **{"dish": pick(_DISHES), "servings": ints(1, 12), "minutes": ints(5, 180), "vegetarian": _flag},
-        **{"ingredients": several(_FOODS), "level": pick(("easy", "medium", "hard")), "calories": ints(50, 900)},
+        **{"ingredients": Several(_FOODS), "level": pick(("easy", "medium", "hard")), "calories": ints(50, 900)},
     },
     "address": {
         **{"street": _street, "number": ints(1, 199), "city": _town, "postcode": ints(10000, 99999)},
@@ -138,7 +144,7 @@ RECORDS: dict[str, Fields] = {
     },
     "pet": {
         **{"pet_name": _name, "animal": pick(ANIMALS), "age": ints(1, 20), "colour": pick(COLOURS)},
-        **{"vaccinated": _flag, "weight": _decimal(0, 60), "toys": several(ITEMS), "chip": _code},
+        **{"vaccinated": _flag, "weight": _decimal(0, 60), "toys": Several(ITEMS), "chip": _code},
         **{"owner": {"name": _full_name, "phone": _phone}},
     },
     "song": {
@@ -156,10 +162,10 @@ RECORDS: dict[str, Fields] = {
     },
     "movie": {
         **{"movie": _title, "director": _full_name, "year": ints(1930, 2025), "minutes": ints(60, 200)},
-        **{"actors": several(SURNAMES), "genre": pick(_GENRES), "rating": ints(1, 10), "watched": _flag},
+        **{"actors": Several(SURNAMES), "genre": pick(_GENRES), "rating": ints(1, 10), "watched": _flag},
     },
     "student": {
-        **{"student": _full_name, "grade": ints(1, 12), "school": pick(VILLAGES), "subjects": several(_LANGUAGES)},
+        **{"student": _full_name, "grade": ints(1, 12), "school": pick(VILLAGES), "subjects": Several(_LANGUAGES)},
         **{"present": _flag, "score": ints(0, 100), "teacher": pick(SURNAMES), "locker": _code},
     },
     "car": {
@@ -168,7 +174,7 @@ RECORDS: dict[str, Fields] = {
         **{"engine": {"power": ints(40, 400), "fuel": pick(("petrol", "diesel", "gas", "electric"))}},
     },
     "team": {
-        **{"team": pick(VILLAGES), "coach": _full_name, "players": several(FIRST_NAMES), "wins": ints(0, 40)},
+        **{"team": pick(VILLAGES), "coach": _full_name, "players": Several(FIRST_NAMES), "wins": ints(0, 40)},
         **{"losses": ints(0, 40), "points": ints(0, 99), "founded": ints(1880, 2024), "stadium": pick(STREETS)},
     },
     "forecast": {
@@ -177,7 +183,7 @@ RECORDS: dict[str, Fields] = {
     },
     "task": {
         **{"task": _title, "due": _date, "done": _flag, "priority": ints(1, 5), "owner": _name},
-        **{"labels": several(COLOURS), "estimate": _decimal(0, 20), "project": pick(VILLAGES)},
+        **{"labels": Several(COLOURS), "estimate": _decimal(0, 20), "project": pick(VILLAGES)},
     },
     "room": {
         **{"room": ints(1, 999), "floor": ints(0, 30), "beds": ints(1, 6), "guest": _full_name, "free": _flag},
@@ -186,22 +192,22 @@ RECORDS: dict[str, Fields] = {
     },
     "employee": {
         **{"employee": _full_name, "department": pick(_DEPARTMENTS), "salary": ints(1000, 9900), "start_date": _date},
-        **{"remote": _flag, "skills": several(_LANGUAGES), "manager": pick(SURNAMES), "desk": _code},
+        **{"remote": _flag, "skills": Several(_LANGUAGES), "manager": pick(SURNAMES), "desk": _code},
         **{"contact": {"email": _email, "phone": _phone}},
     },
     "plant": {
-        **{"plant": pick(_PLANTS), "height": ints(1, 300), "pot": pick(COLOURS), "water_days": several(WEEKDAYS)},
+        **{"plant": pick(_PLANTS), "height": ints(1, 300), "pot": pick(COLOURS), "water_days": Several(WEEKDAYS)},
         **{"indoor": _flag, "planted": pick(MONTHS), "leaves": ints(1, 200)},
     },
     "ship": {
         **{"ship": pick(VILLAGES), "captain": _full_name, "length": ints(5, 300), "crew": ints(1, 90)},
-        **{"port": _town, "cargo": several(_FOODS), "anchored": _flag, "location": _position},
+        **{"port": _town, "cargo": Several(_FOODS), "anchored": _flag, "location": _position},
     },
 }
 
 
 def _is_nested(field: Any) -> bool:
-    return isinstance(field, Mapping) or field.__qualname__.startswith("several")
+    return isinstance(field, Mapping | Several)
 
 
 KINDS = tuple(RECORDS)
@@ -209,7 +215,7 @@ NESTED_KINDS = tuple(kind for kind in KINDS if any(map(_is_nested, RECORDS[kind]
 
 
 def draw_record(rng: Random, kind: str, size: int, nested: bool = True) -> dict[str, Any]:
-    """`size` random fields of a record kind in the kind's order of a shuffle; `nested` allows objects, lists."""
+    """`size` fields of a record kind (or all there are) in random order; `nested` allows objects and lists."""
     fields = RECORDS[kind]
     keys = [key for key in fields if nested or not _is_nested(fields[key])]
     chosen = rng.sample(keys, min(size, len(keys)))
