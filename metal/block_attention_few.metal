@@ -4,6 +4,7 @@
 // simdgroup scores one unit of 32 keys for all rows, keys straight from device memory; then weights go to threadgroup
 // memory and the threadgroup walks the units in ascending order, values staged by all threads, each thread summing 2
 // of D for its rows.
+// Bytes read per pass: each cached key and value once per key/value head.
 // Arithmetic: fp32, 2 D fma per row and key. Reduction order, and why it is the row's own: attention.h.
   constexpr int TILES = ROWS / TILE_ROWS;
   constexpr int PAIRS = D / 2;

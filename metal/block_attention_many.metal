@@ -22,6 +22,7 @@
   const int start = offset[0];
   const device T* queries = q + size_t(g) * rows * D;
   const TileRows<Value, D> staged = {tile};
+  threadgroup float* own_scratch = scratch + (TILE_ROWS == 8 ? simdgroup_index_in_threadgroup * 8 * MAX_ROWS : 0);
 
   if (thread_index < L) {
     counts[thread_index] = list_nodes(mask[thread_index], nodes + thread_index * MAX_ROWS);
@@ -55,8 +56,7 @@
     if (r0 < rows) {
       float scores[TILES * TILE_SCORES];
       unit_scores<T, D, TILES>(queries, r0, rows, L, scale[0], staged, unit, start, own_keys, nodes, counts,
-                               scratch + (TILE_ROWS == 8 ? simdgroup_index_in_threadgroup * 8 * MAX_ROWS : 0), unit, lane,
-                               scores);
+                               own_scratch, unit, lane, scores);
 
       // Update peaks and masses, rescale the sums
 #pragma unroll
