@@ -219,22 +219,31 @@ def _directive(text: str) -> str:
     return re.sub(r"(?<!#)\b(device|thread|threadgroup|kernel)\b", "", text)
 
 
-def _threadgroup_arrays(stream: list[Token], start: int, first: int) -> int:
-    """Rewrites the declaration after stream[start] if it reserves threadgroup memory; the number of arrays."""
-    end, depth, outside = start, 0, ""
+def storage_end(stream: list[Token], start: int) -> int | None:
+    """Index of the ";" that ends the declaration at the word `threadgroup` stream[start], if it reserves memory.
+
+    None where `threadgroup` qualifies a pointer, a reference or a parameter.
+    """
+    square = angle = 0
     for end in range(start + 1, len(stream)):
         text = stream[end].text
-        if stream[end].kind == "comment":
+        if stream[end].kind in ("comment", "space"):
             continue
-        if text in ("[", "<"):
-            depth += 1
-        elif text in ("]", ">"):
-            depth -= 1
-        elif text == ";" and depth == 0:
-            break
-        elif depth == 0:
-            outside += text
-    if any(mark in outside for mark in "*&(") or "{" in outside:
+        square += (text == "[") - (text == "]")
+        if square == 0:
+            angle += (text == "<") - (text == ">")
+        if square == 0 and angle == 0:
+            if text == ";":
+                return end
+            if text in ("*", "&", "(", ")", "{", "}"):
+                return None
+    return None
+
+
+def _threadgroup_arrays(stream: list[Token], start: int, first: int) -> int:
+    """Rewrites the declaration at stream[start] if it reserves threadgroup memory; the number of arrays."""
+    end = storage_end(stream, start)
+    if end is None:
         return 0
     declaration = [token for token in stream[start + 1 : end] if token.kind != "comment"]
     newlines = "".join(token.text for token in stream[start:end]).count("\n")
