@@ -40,7 +40,8 @@ class Quantization:
 
     def applies_to(self, shape: tuple[int, ...]) -> bool:
         """Whether a weight is quantised: matrices (Linear, embedding) with whole groups in a row; never a norm."""
-        return len(shape) == 2 and shape[-1] % self.group_size == 0
+        # nvfp4 has groups of 16, but MLX 0.32.4 cannot quantise an odd number of them; no mode minds whole 32s.
+        return len(shape) == 2 and shape[-1] % max(self.group_size, 32) == 0
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -21,6 +21,7 @@ from orthrus_mlx import load
 from orthrus_mlx.convert import Progress, convert, converter
 from orthrus_mlx.convert.cli import add_arguments, run
 from orthrus_mlx.model import DIFFUSION
+from orthrus_mlx.safetensors_file import DTYPE_BITS, open_checkpoint
 
 UNTIED = ORTHRUS | {"tie_word_embeddings": False}
 TOKENS = mx.array([[5, 60, 7, 200, 31, 2, 2, 299]])
@@ -176,6 +177,17 @@ def test_rows_that_do_not_divide_into_groups_stay_unquantised_and_are_recorded(t
         assert not hasattr(model.layers[0].mlp.down_proj, "bits")
 
 
+def test_nvfp4_leaves_an_odd_number_of_groups_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(converter, "SLAB_BYTES", 500)  # slabs of odd rows
+    odd = QWEN3 | {"hidden_size": 48, "intermediate_size": 33, "head_dim": 32, "num_attention_heads": 3}
+    write_checkpoint(tmp_path / "source", odd | {"num_key_value_heads": 1})
+    convert(tmp_path / "source", tmp_path / "out", quantize=True, q_mode="nvfp4")
+    for loader in (mlx_lm.load, load):
+        layer = loader(str(tmp_path / "out"))[0].layers[0]
+        assert not hasattr(layer.mlp.up_proj, "bits")  # 48 columns
+        assert layer.self_attn.o_proj.bits == 4  # 96 columns
+
+
 @pytest.mark.parametrize(
     ("dtype", "stored"), [("bfloat16", mx.bfloat16), ("float16", mx.float16), ("float32", mx.float32)]
 )
@@ -207,6 +219,26 @@ def test_shards_stay_within_the_limit_and_the_index_names_every_tensor(tmp_path)
         index = json.loads((tmp_path / "out" / f"{family}.safetensors.index.json").read_text())
         names = {file.name: set(mx.load(str(file))) for file in (tmp_path / "out").glob(pattern)}
         assert index["weight_map"] == {name: file for file, tensors in names.items() for name in tensors}
+
+
+def test_every_tensor_is_aligned_to_its_elements(tmp_path):
+    write_checkpoint(tmp_path / "source", QWEN3 | {"hidden_size": 32, "vocab_size": 321})  # 321 one-byte scales
+    convert(tmp_path / "source", tmp_path / "out", quantize=True, q_mode="mxfp4")
+    entries = open_checkpoint(tmp_path / "out").values()
+    assert {entry.dtype for entry in entries} == {"U32", "U8", "BF16"}
+    assert [e.name for e in entries if e.start % (DTYPE_BITS[e.dtype] // 8)] == []
+    assert min(entry.start for entry in entries) % 8 == 0
+
+
+@pytest.mark.parametrize(
+    ("dtype", "largest"),
+    [("BF16", float.fromhex("0x1.fep127")), ("F16", 65504.0), ("F32", float.fromhex("0x1.fffffep127"))],
+)
+def test_the_largest_finite_weights_are_not_taken_for_infinite(tmp_path, dtype, largest):
+    weights = make_weights(ORTHRUS)
+    weights["model.norm.weight"][:2] = np.float32(largest), -np.float32(largest)
+    write_checkpoint(tmp_path / "source", weights=weights, dtype=dtype)
+    convert(tmp_path / "source", tmp_path / "out")
 
 
 def test_remote_code_neither_runs_nor_travels(tmp_path):

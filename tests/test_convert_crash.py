@@ -14,7 +14,7 @@ from pathlib import Path
 import mlx.core as mx
 import mlx_lm
 import pytest
-from convert_checkpoints import write_checkpoint
+from convert_checkpoints import write_checkpoint, write_safetensors
 
 from orthrus_mlx import load
 from orthrus_mlx.convert import Progress, convert, converter
@@ -153,6 +153,31 @@ def test_a_written_file_that_lost_its_tail_is_found(tmp_path, monkeypatch):
     with pytest.raises(CheckpointError, match="corrupt or truncated header"):
         convert(tmp_path / "source", tmp_path / "out")
     assert names(tmp_path) == ["source"]
+
+
+def test_a_written_file_that_lost_a_tensor_is_found(tmp_path, monkeypatch):
+    weights = write_checkpoint(tmp_path / "source")
+
+    def rewrite(source: Path, folder: Path) -> None:
+        diffusion = [name for name in weights if "_diff" in name]
+        write_safetensors(folder / "orthrus_diff.safetensors", {name: weights[name] for name in diffusion[1:]})
+
+    monkeypatch.setattr(converter, "copy_tokenizer", rewrite)
+    with pytest.raises(CheckpointError, match="the written headers differ from the plan"):
+        convert(tmp_path / "source", tmp_path / "out")
+    assert names(tmp_path) == ["source"]
+
+
+def test_a_target_that_appears_meanwhile_is_not_overwritten(tmp_path):
+    write_checkpoint(tmp_path / "source")
+
+    def someone_else_arrives(progress: Progress) -> None:
+        (tmp_path / "out").mkdir(exist_ok=True)
+        (tmp_path / "out" / "theirs").write_text("x")
+
+    with pytest.raises(CheckpointError, match="already exists"):
+        convert(tmp_path / "source", tmp_path / "out", on_progress=someone_else_arrives)
+    assert names(tmp_path / "out") == ["theirs"]
 
 
 def test_an_unwritable_place_is_one_line(tmp_path):
