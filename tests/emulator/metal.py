@@ -26,6 +26,7 @@ class Launch:
 
     name: str
     text: str
+    origins: tuple[Origin, ...]
     grid: tuple[int, int, int]
     threadgroup: tuple[int, int, int]
     seconds: float
@@ -195,7 +196,9 @@ class MetalKernel:
             for name, shape, dtype in zip(self.output_names, output_shapes, output_dtypes, strict=True)
         ]
         seconds = time.perf_counter() - began
-        emulation.launches.append(Launch(self.name, text, call["grid"], call["threadgroup"], seconds, report))
+        emulation.launches.append(
+            Launch(self.name, text, traced.origins, call["grid"], call["threadgroup"], seconds, report)
+        )
         return results
 
     def _traced(self, call: dict, emulation: Emulation) -> Traced:
