@@ -10,6 +10,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 import termios
@@ -19,9 +20,13 @@ from pathlib import Path
 import pytest
 from cli_models import COMMAND, run_process, token_id, write_checkpoint
 
+from orthrus_mlx import load
 from orthrus_mlx.cli import start
+from orthrus_mlx.cli.chat import Chat as Dialogue
+from orthrus_mlx.cli.conversation import Conversation
 from orthrus_mlx.cli.line_input import _history, history_file
 from orthrus_mlx.cli.main import main
+from orthrus_mlx.cli.progress import PrefillBar
 
 pytest_plugins = ["cli_fixtures"]
 
@@ -231,6 +236,33 @@ def test_an_error_ends_a_piped_chat_with_one_line(chat, parrot, line, message):
     code, out, told = chat("--model", str(parrot), "-m", "2", lines=f"{line}\nhello\n")
     assert (code, out) == (1, "")
     assert told.splitlines()[-1].startswith(f"orthrus-mlx: error: {message}")
+
+
+def test_ctrl_c_while_the_prompt_is_read_drops_the_question_and_keeps_the_chat(monkeypatch, capsys, parrot):
+    options = {"max_tokens": 2, "mode": "ar"}
+    conversation = Conversation(*load(parrot), system=None, template_options={}, options=options)
+    read_with_bar = PrefillBar.update
+
+    def pressed_once(bar: PrefillBar, processed: int, total: int) -> None:
+        monkeypatch.setattr(PrefillBar, "update", read_with_bar)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(PrefillBar, "update", pressed_once)
+    lines = iter(["hello", "how", None])
+    at_terminal = Dialogue(conversation, "parrot", interactive=True, show_drafts=False, verbose=False)
+    at_terminal.talk(lambda: next(lines))
+    shown = capsys.readouterr().out
+    assert "(stopped before the answer began; the question is not kept)" in shown
+    assert [m["content"] for m in conversation.messages] == ["how", "hellohello"]
+
+
+def test_an_error_at_a_terminal_does_not_end_the_chat(capsys, parrot):
+    conversation = Conversation(*load(parrot), system=None, template_options={}, options={"max_tokens": 1})
+    lines = iter(["/sing", "hello", None])
+    Dialogue(conversation, "parrot", interactive=True, show_drafts=False, verbose=True).talk(lambda: next(lines))
+    captured = capsys.readouterr()
+    assert "Traceback" in captured.err and captured.err.splitlines()[-1].startswith("orthrus-mlx: error: /sing")
+    assert captured.out.startswith("hello\n[1 token, ")
 
 
 def test_a_line_that_begins_with_a_slash_can_be_asked_behind_a_space(chat, parrot):

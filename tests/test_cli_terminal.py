@@ -187,6 +187,7 @@ def test_a_long_prompt_shows_a_bar_that_goes_away(monkeypatch):
     bar.update(3999, 4000)
     ended = screen.getvalue()
     assert ended.endswith("\x1b[2K")
+    bar.update(4000, 4000)
     bar.stop()
     assert screen.getvalue() == ended
 

@@ -106,10 +106,10 @@ class Chat:
                     self._obey(line)
                 elif line.strip():
                     self._answer(line)
-            except KeyboardInterrupt:
+            except KeyboardInterrupt as interrupt:
                 if not self._interactive:
                     raise
-                self._note("(Ctrl-D or /quit leaves)")
+                self._note(str(interrupt) or "(Ctrl-D or /quit leaves)")
             except OrthrusError as error:
                 if not self._interactive:
                     raise
@@ -129,7 +129,7 @@ class Chat:
             def progress(processed: int, total: int) -> None:
                 bar.update(processed, total)
                 if stop_key is not None and stop_key.pressed:
-                    raise KeyboardInterrupt
+                    raise KeyboardInterrupt("(stopped before the answer began; the question is not kept)")
 
             responses = stack.enter_context(closing(conversation.answer(question, progress)))
             stack.callback(bar.stop)

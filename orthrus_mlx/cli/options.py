@@ -46,7 +46,11 @@ def add_generation_arguments(parser: argparse.ArgumentParser, *, max_tokens: int
     )
     prompting.add_argument("--no-think", action="store_true", help="ask a thinking model to answer at once")
     prompting.add_argument(
-        "--prefill-step-size", type=number(int, 1), default=2048, metavar="N", help="prompt tokens per pass"
+        "--prefill-step-size",
+        type=number(int, 1),
+        default=2048,
+        metavar="N",
+        help="prompt tokens per pass (default: 2048)",
     )
 
     decoding = parser.add_argument_group("decoding")
@@ -71,12 +75,14 @@ def add_generation_arguments(parser: argparse.ArgumentParser, *, max_tokens: int
 
     sampling = parser.add_argument_group("sampling")
     sampling.add_argument("--temp", type=number(float, 0), default=0.0, metavar="T", help="0 (default) is greedy")
-    sampling.add_argument("--top-p", type=number(float, 0, 1), default=1.0, metavar="P")
-    sampling.add_argument("--min-p", type=number(float, 0, 1), default=0.0, metavar="P")
+    sampling.add_argument("--top-p", type=number(float, 0, 1), default=1.0, metavar="P", help="nucleus; 1 is off")
+    sampling.add_argument(
+        "--min-p", type=number(float, 0, 1), default=0.0, metavar="P", help="share of the top; 0 is off"
+    )
     sampling.add_argument("--min-tokens-to-keep", type=number(int, 1), default=1, metavar="N", help="for min-p")
-    sampling.add_argument("--top-k", type=number(int, 0), default=0, metavar="K")
-    sampling.add_argument("--xtc-probability", type=number(float, 0, 1), default=0.0, metavar="P")
-    sampling.add_argument("--xtc-threshold", type=number(float, 0, 0.5), default=0.1, metavar="P")
+    sampling.add_argument("--top-k", type=number(int, 0), default=0, metavar="K", help="0 is off")
+    sampling.add_argument("--xtc-probability", type=number(float, 0, 1), default=0.0, metavar="P", help="0 is off")
+    sampling.add_argument("--xtc-threshold", type=number(float, 0, 0.5), default=0.1, metavar="P", help="default: 0.1")
     sampling.add_argument(
         "--seed", type=number(int, 0, 2**32 - 1), metavar="N", help="the same seed draws the same tokens in every mode"
     )
@@ -85,7 +91,11 @@ def add_generation_arguments(parser: argparse.ArgumentParser, *, max_tokens: int
     sampling.add_argument("--frequency-penalty", type=number(float, -math.inf), metavar="X", help="additive, per use")
     for penalty in ("repetition", "presence", "frequency"):
         sampling.add_argument(
-            f"--{penalty}-context-size", type=number(int, 1), default=20, metavar="N", help="tokens it looks back on"
+            f"--{penalty}-context-size",
+            type=number(int, 1),
+            default=20,
+            metavar="N",
+            help="tokens it looks back on (20)",
         )
     sampling.add_argument(
         "--logit-bias",

@@ -38,14 +38,13 @@ class PrefillBar:
         self._progress: Progress | None = None
 
     def update(self, processed: int, total: int) -> None:
-        if total < self.MIN_TOKENS or not is_terminal(sys.stderr):
-            return
-        if self._progress is None:
-            self._progress = self._start(total)
-        self._progress.update(self._progress.task_ids[0], completed=processed)
-        # The last prompt token is read by the first cycle.
+        # The last prompt token is read by the first cycle, whose tokens must find the line empty.
         if processed >= total - 1:
             self.stop()
+        elif total >= self.MIN_TOKENS and is_terminal(sys.stderr):
+            if self._progress is None:
+                self._progress = self._start(total)
+            self._progress.update(self._progress.task_ids[0], completed=processed)
 
     def stop(self) -> None:
         if self._progress is not None:
