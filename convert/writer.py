@@ -25,7 +25,7 @@ class TensorWriter:
         ordered = sorted(outputs, key=lambda output: -DTYPE_BITS[output.dtype])
         header, self._position = _header(ordered)
         self._hash = {o.name: hashlib.sha256() for o in ordered}
-        self._file = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        self._file = file.open("xb", buffering=0)
         self._write(header, 0)
 
     def append(self, name: str, data: bytes) -> None:
@@ -44,14 +44,14 @@ class TensorWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
         try:
             if kind is None:
-                os.fsync(self._file)
+                os.fsync(self._file.fileno())
         finally:
-            os.close(self._file)
+            self._file.close()
 
     def _write(self, data: bytes, position: int) -> None:
         view = memoryview(data)
         while view:
-            written = os.pwrite(self._file, view, position)
+            written = os.pwrite(self._file.fileno(), view, position)
             view, position = view[written:], position + written
 
 
