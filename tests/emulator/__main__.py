@@ -13,7 +13,7 @@ import numpy as np
 from tests.emulator.errors import EmulatorError
 from tests.emulator.execution import Buffer, run_text
 from tests.emulator.lint import lint
-from tests.emulator.metal import emulated_metal
+from tests.emulator.metal import run_source
 from tests.emulator.preprocess import KERNEL, translate, uncommented
 from tests.emulator.tracing import generated_text, origins
 
@@ -78,9 +78,21 @@ def _run(options: argparse.Namespace) -> int:
     if _is_whole(options):
         results, report = _run_whole(options, inputs, shapes, checks)
     else:
-        with emulated_metal(**checks, folders=(options.file.resolve().parent,)) as emulation:
-            results = dict(zip(shapes, _kernel(options, inputs, shapes)(**_call(options, inputs, shapes)), strict=True))
-        report = emulation.launches[-1].report
+        header, source = _texts(options)
+        results, launch = run_source(
+            source,
+            inputs=inputs,
+            outputs=shapes,
+            grid=options.grid,
+            threadgroup=options.threadgroup,
+            name=_kernel_name(options),
+            header=header,
+            template=[_template(text) for text in options.template],
+            init_value=options.init_value,
+            folders=(options.file.resolve().parent,),
+            **checks,
+        )
+        report = launch.report
     for name, array in results.items():
         values = np.array(array.astype(mx.float32))
         print(f"{name} {list(array.shape)} {_dtype_name(array.dtype)}: {np.array2string(values, threshold=16)}")
@@ -102,13 +114,22 @@ def _lint(options: argparse.Namespace) -> int:
     inputs = dict(_input(text) for text in options.input)
     shapes = dict(_output(text) for text in options.output)
     header, source = _texts(options)
-    if _is_whole(options):
-        text = header + source
-        findings = lint(text, origins=origins(text, header, source, "kernel", (options.file.resolve().parent,)))
-    else:
-        call = {"grid": (1, 1, 1), "threadgroup": (1, 1, 1), **_call(options, inputs, shapes)}
-        text = generated_text(_kernel(options, inputs, shapes), call)
-        findings = lint(text, origins=origins(text, header, source, "kernel", (options.file.resolve().parent,)))
+    text = header + source
+    if not _is_whole(options):
+        kernel = mx.fast.metal_kernel(
+            name=_kernel_name(options), input_names=list(inputs), output_names=list(shapes), source=source, header=header
+        )
+        call = {
+            "inputs": list(inputs.values()),
+            "output_shapes": [shape for shape, _ in shapes.values()],
+            "output_dtypes": [dtype for _, dtype in shapes.values()],
+            "template": [_template(text) for text in options.template],
+            "grid": (1, 1, 1),
+            "threadgroup": (1, 1, 1),
+        }
+        text = generated_text(kernel, call)
+    folder = options.file.resolve().parent
+    findings = lint(text, origins=origins(text, header, source, _kernel_name(options), (folder,)))
     for finding in findings:
         print(finding)
     print(f"{len(findings)} finding(s)")
@@ -126,27 +147,8 @@ def _is_whole(options: argparse.Namespace) -> bool:
     return bool(KERNEL.search(uncommented(_texts(options)[1])))
 
 
-def _kernel(options: argparse.Namespace, inputs: dict, shapes: dict):
-    header, source = _texts(options)
-    return mx.fast.metal_kernel(
-        name=re.sub(r"\W", "_", options.file.stem),
-        input_names=list(inputs),
-        output_names=list(shapes),
-        source=source,
-        header=header,
-    )
-
-
-def _call(options: argparse.Namespace, inputs: dict, shapes: dict) -> dict:
-    call = {
-        "inputs": list(inputs.values()),
-        "output_shapes": [shape for shape, _ in shapes.values()],
-        "output_dtypes": [dtype for _, dtype in shapes.values()],
-        "template": [_template(text) for text in options.template],
-    }
-    if options.command == "run":
-        call |= {"grid": options.grid, "threadgroup": options.threadgroup, "init_value": options.init_value}
-    return call
+def _kernel_name(options: argparse.Namespace) -> str:
+    return re.sub(r"\W", "_", options.file.stem)
 
 
 def _run_whole(options: argparse.Namespace, inputs: dict, shapes: dict, checks: dict):
@@ -171,7 +173,7 @@ def _run_whole(options: argparse.Namespace, inputs: dict, shapes: dict, checks: 
         grid=options.grid,
         threadgroup=options.threadgroup,
         entry=options.entry,
-        origins=origins(text, header, source, options.file.stem, (options.file.resolve().parent,)),
+        origins=origins(text, header, source, _kernel_name(options), (options.file.resolve().parent,)),
         **checks,
     )
     results = {

@@ -192,5 +192,5 @@ def _call(command: list[str], folder: str) -> str:
     if done.returncode == 0:
         return done.stderr
     lines = done.stderr.splitlines()
-    errors = [line for line in lines if re.search(r"error|undefined", line)] or lines
+    errors = [line for line in lines if re.search(r"error|undefined|required from here|requested here", line)] or lines
     raise CompileError("the kernel text does not compile as C++:\n  " + "\n  ".join(errors[:12]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,6 +82,39 @@ def emulated_metal(
         _active.pop()
         if not _active:
             mx.fast.metal_kernel, mx.metal.is_available = saved
+
+
+def run_source(
+    source: str,
+    *,
+    inputs: Mapping[str, mx.array],
+    outputs: Mapping[str, tuple[tuple[int, ...], mx.Dtype]],
+    grid: tuple[int, int, int],
+    threadgroup: tuple[int, int, int],
+    name: str = "kernel",
+    header: str = "",
+    template: Sequence[tuple[str, object]] = (),
+    init_value: float | None = None,
+    **settings,
+) -> tuple[dict[str, mx.array], Launch]:
+    """One call of the kernel with body `source` inside emulated_metal(**settings): its outputs and its launch.
+
+    outputs: name -> (shape, dtype).
+    """
+    with emulated_metal(**settings) as emulation:
+        kernel = mx.fast.metal_kernel(
+            name=name, input_names=list(inputs), output_names=list(outputs), source=source, header=header
+        )
+        results = kernel(
+            inputs=list(inputs.values()),
+            output_shapes=[shape for shape, _ in outputs.values()],
+            output_dtypes=[dtype for _, dtype in outputs.values()],
+            grid=grid,
+            threadgroup=threadgroup,
+            template=list(template),
+            init_value=init_value,
+        )
+    return dict(zip(outputs, results, strict=True)), emulation.launches[-1]
 
 
 def _kernel_factory(original):

@@ -155,6 +155,8 @@ struct bfloat {
 
   constexpr operator float() const { return as_type<float>(uint(bits) << 16); }
   constexpr explicit operator half() const { return half(float(*this)); }
+  template <class T, class = enable_if_t<is_same<T, half>::value>, class = void>
+  operator T() const = delete;
   template <class I, class = enable_if_t<is_integral<I>::value>>
   constexpr operator I() const {
     return I(float(*this));
