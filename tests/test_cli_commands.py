@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
 import io
-import json
 import re
 import subprocess
 import sys
@@ -17,6 +17,7 @@ from orthrus_mlx import __version__, load, stream_generate
 from orthrus_mlx.cache import KVCache
 from orthrus_mlx.cli import generate, start
 from orthrus_mlx.cli.main import COMMANDS, main
+from orthrus_mlx.cli.options import add_generation_arguments, generation_options
 
 pytest_plugins = ["cli_fixtures"]
 
@@ -262,17 +263,26 @@ def test_generate_goes_on_from_a_prompt_that_mlx_lm_cached(capsys, random_model,
     assert code == 1 and f"made with model {random_model}, not other/model; leave --model out" in told
 
 
-def test_libraries_do_not_chatter(tmp_path, environment):
-    folder = write_checkpoint(tmp_path / "official", says="hello")
-    config = json.loads((folder / "config.json").read_text())
-    config |= {"model_type": "orthrus", **config.pop("orthrus")}
-    (folder / "config.json").write_text(json.dumps(config))
-    weights = mx.load(str(folder / "model.safetensors")) | mx.load(str(folder / "orthrus_diff.safetensors"))
-    mx.save_safetensors(str(folder / "model.safetensors"), weights)
-    (folder / "orthrus_diff.safetensors").unlink()
+def test_libraries_do_not_chatter(environment):
     quiet = {k: v for k, v in environment.items() if not k.startswith("TRANSFORMERS")}
-    shown = run_process("generate", "--model", str(folder), "-p", "x", "-m", "1", environment=quiet)
-    assert (shown.returncode, shown.stderr) == (0, "")
+    program = "from orthrus_mlx.cli.main import main; main(['info', '--model', '/none']); import transformers"
+    shown = subprocess.run([sys.executable, "-c", program], env=quiet, capture_output=True, text=True, check=True)
+    assert shown.stderr == "orthrus-mlx: error: /none: no such folder, and not a Hugging Face id (owner/name)\n"
+
+
+def test_what_an_output_cannot_encode_is_replaced(parrot, environment):
+    arguments = ("-p", "x", "-m", "2", "--mode", "diffusion", "--show-drafts", "--verbose", "False")
+    narrow = environment | {"PYTHONIOENCODING": "ascii"}
+    shown = run_process("generate", "--model", str(parrot), *arguments, environment=narrow)
+    assert (shown.returncode, shown.stdout, shown.stderr) == (0, "?hello?hello\n", "")
+
+
+def test_xtc_spares_line_breaks_and_the_end_of_the_text(random_model):
+    _, tokenizer = load(random_model)
+    parser = argparse.ArgumentParser()
+    add_generation_arguments(parser, max_tokens=1)
+    options = generation_options(parser.parse_args([]), tokenizer, 320, default_mode="ar")
+    assert set(options["xtc_special_tokens"]) == {token_id(random_model, "\n"), token_id(random_model, "<|im_end|>")}
 
 
 # info -------------------------------------------------------------------------------------------------

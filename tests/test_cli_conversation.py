@@ -147,6 +147,16 @@ def test_an_exception_in_user_code_keeps_the_part_that_was_answered(random_loade
     assert say(chat, "what is this") == expected
 
 
+def test_an_answer_that_is_never_begun_leaves_the_cache_and_its_tokens_in_step(random_loaded):
+    chat = conversation(random_loaded)
+    say(chat, "hello")
+    expected = fresh_answer(random_loaded, chat, "how")
+    chat.messages, kept = [], chat.messages
+    chat.answer("who are you")
+    chat.messages = kept
+    assert say(chat, "how") == expected
+
+
 def test_a_reset_keeps_the_system_prompt_and_its_cache(parrot_loaded):
     chat = conversation(parrot_loaded, system="who are you and what is this")
     say(chat, "hello")

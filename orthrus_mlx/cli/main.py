@@ -94,7 +94,6 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 def _quiet_libraries() -> None:
     """Keep the libraries' advice about PyTorch and unknown model types off the terminal; the user's settings win."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     if not is_terminal(sys.stderr):
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
