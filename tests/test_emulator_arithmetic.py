@@ -74,7 +74,11 @@ def test_half_fma_rounds_once():
     rng = np.random.default_rng(0)
     a, b, c = (rng.standard_normal(8192).astype(np.float16) for _ in range(3))
     c = (c * np.float16(2.0) ** rng.integers(-9, 9, c.size)).astype(np.float16)
-    out = elementwise("y[i] = fma(a[i], b[i], c[i]);", {k: mx.array(v) for k, v in zip("abc", (a, b, c), strict=True)}, {"y": mx.float16})
+    out = elementwise(
+        "y[i] = fma(a[i], b[i], c[i]);",
+        {k: mx.array(v) for k, v in zip("abc", (a, b, c), strict=True)},
+        {"y": mx.float16},
+    )
     expected = (a.astype(np.float64) * b.astype(np.float64) + c.astype(np.float64)).astype(np.float16)
     np.testing.assert_array_equal(np.array(out["y"]), expected)
 
@@ -122,7 +126,8 @@ def test_integer_functions():
     low = [(w & -w).bit_length() - 1 if w else 32 for w in ints]
     assert out["p"].tolist() == [w.bit_count() + 100 * a + 10000 * b for w, a, b in zip(ints, width, low, strict=True)]
     assert out["r"].tolist() == [
-        int(f"{w:032b}"[::-1], 2) ^ ((w << 5 | w >> 27) & 0xFFFFFFFF) ^ (w >> 4 & 0x7F) ^ (w & ~0xF00 | 0x500) for w in ints
+        int(f"{w:032b}"[::-1], 2) ^ ((w << 5 | w >> 27) & 0xFFFFFFFF) ^ (w >> 4 & 0x7F) ^ (w & ~0xF00 | 0x500)
+        for w in ints
     ]
     signed = [w - (1 << 32) if w >> 31 else w for w in ints]
     assert out["m"].tolist() == [

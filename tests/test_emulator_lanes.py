@@ -26,7 +26,12 @@ def lanes(body: str, inputs: dict, outputs: dict[str, mx.Dtype], threads: int = 
 
 def test_positions_in_a_grid_that_is_no_multiple_of_the_threadgroup():
     names = ["thread_position_in_grid", "thread_position_in_threadgroup", "threadgroup_position_in_grid"]
-    names += ["threads_per_threadgroup", "dispatch_threads_per_threadgroup", "threadgroups_per_grid", "threads_per_grid"]
+    names += [
+        "threads_per_threadgroup",
+        "dispatch_threads_per_threadgroup",
+        "threadgroups_per_grid",
+        "threads_per_grid",
+    ]
     scalars = ["thread_index_in_threadgroup", "simdgroup_index_in_threadgroup", "thread_index_in_simdgroup"]
     scalars += ["simdgroups_per_threadgroup", "threads_per_simdgroup"]
     row = "".join(f"o[{3 * n} + c] = {name}[c];" for n, name in enumerate(names))

@@ -117,7 +117,11 @@ def _lint(options: argparse.Namespace) -> int:
     text = header + source
     if not _is_whole(options):
         kernel = mx.fast.metal_kernel(
-            name=_kernel_name(options), input_names=list(inputs), output_names=list(shapes), source=source, header=header
+            name=_kernel_name(options),
+            input_names=list(inputs),
+            output_names=list(shapes),
+            source=source,
+            header=header,
         )
         call = {
             "inputs": list(inputs.values()),
@@ -208,7 +212,7 @@ def _input(text: str) -> tuple[str, mx.array]:
         array = mx.arange(count)
     else:
         try:
-            array = mx.full((count,), {"zeros": 0.0, "ones": 1.0}.get(fill) if fill in ("zeros", "ones") else float(fill))
+            array = mx.full((count,), float({"zeros": "0", "ones": "1"}.get(fill, fill)))
         except ValueError as error:
             raise EmulatorError(f"{text!r}: {fill!r} is none of zeros, ones, arange, random or a number") from error
     return name, array.astype(dtype).reshape(shape)

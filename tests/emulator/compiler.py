@@ -183,7 +183,7 @@ def _publish(made: Path, path: Path) -> None:
         part.write(made.read_bytes())
         part.flush()
         os.fsync(part.fileno())
-    os.replace(part.name, path)
+    Path(part.name).replace(path)
 
 
 def _call(command: list[str], folder: str) -> str:

@@ -11,6 +11,7 @@ import re
 import select
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 
 from tests.emulator.compiler import CPP, KERNEL_FOLDER, compile_kernel
 from tests.emulator.errors import FAULTS, EmulatorError, Finding, KernelFault
-from tests.emulator.preprocess import Origin, translate
+from tests.emulator.preprocess import Origin, Program, translate
 
 PAGE = 4096
 ALIGNMENT = 64
@@ -114,6 +115,7 @@ class Worker:
 
 
 _worker: Worker | None = None
+_launching = threading.Lock()
 
 
 def _running_worker() -> Worker:
@@ -132,7 +134,7 @@ def _stop_worker() -> None:
 
 
 @cache
-def _prepared(text: str, entry: str | None, origins: tuple[Origin, ...], checked: bool):
+def _prepared(text: str, entry: str | None, origins: tuple[Origin, ...], checked: bool) -> tuple[Program, Path]:
     program = translate(text, entry=entry, origins=origins)
     library, remarks = compile_kernel(program.text, checked=checked)
     if remarks:
@@ -161,6 +163,13 @@ def run_text(
     _check_sizes(grid, threadgroup, buffers)
     checked = checked or traffic
     program, library = _prepared(text, entry, origins, checked)
+    with _launching:
+        return _launch(program, library, buffers, grid, threadgroup, traffic, seed, timeout)
+
+
+def _launch(
+    program: Program, library: Path, buffers: list[Buffer], grid, threadgroup, traffic, seed, timeout
+) -> Report:
     worker = _running_worker()
     places, end = [], PAGE
     for buffer in buffers:
@@ -191,7 +200,7 @@ def run_text(
     except TimeoutError:
         _stop_worker()
         raise EmulatorError(
-            f"kernel {program.kernel!r} did not end within {timeout:g} s: an endless loop, or a larger timeout is needed"
+            f"kernel {program.kernel!r} did not end within {timeout:g} s: it loops for ever, or needs a larger timeout"
         ) from None
     if answer is None:
         code = worker.process.wait()

@@ -102,7 +102,7 @@ def run_source(
     outputs: name -> (shape, dtype).
     """
     with emulated_metal(**settings) as emulation:
-        kernel = mx.fast.metal_kernel(
+        kernel: Any = mx.fast.metal_kernel(
             name=name, input_names=list(inputs), output_names=list(outputs), source=source, header=header
         )
         results = kernel(
@@ -255,7 +255,7 @@ class MetalKernel:
 def _evaluate(name: str, arrays: list[mx.array]) -> None:
     try:
         mx.eval(arrays)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise EmulatorError(
             f"kernel {name!r} was called while MLX traces (mx.compile, mx.grad, vmap); the emulator needs values: "
             f"set MLX_DISABLE_COMPILE=1 or call it outside ({error})"

@@ -27,7 +27,8 @@ TOKEN = re.compile(
 ATTRIBUTE = re.compile(r"\[\[\s*(\w+)\s*(?:\(\s*([^()]*?)\s*\))?[^\]]*\]\]")
 KERNEL = re.compile(r"(?:\[\[\s*kernel\s*\]\]|\bkernel)\s+void\s+(\w+)\s*\(")
 INSTANTIATION = re.compile(
-    r"template\s*\[\[\s*host_name\(\"([^\"]+)\"\)\s*\]\]\s*\[\[\s*kernel\s*\]\]\s*decltype\s*\((.*?)\)\s*[^;]*;", re.DOTALL
+    r"template\s*\[\[\s*host_name\(\"([^\"]+)\"\)\s*\]\]\s*\[\[\s*kernel\s*\]\]\s*decltype\s*\((.*?)\)\s*[^;]*;",
+    re.DOTALL,
 )
 # Metal has no double: 0.5 is a float there
 UNSUFFIXED = re.compile(

@@ -70,7 +70,7 @@ void order(unsigned *items, unsigned count) {
 }
 
 [[noreturn]] void to_main() {
-  void *dropped;
+  void *dropped = nullptr;
   emu_switch(&dropped, main_stack_pointer);
   __builtin_unreachable();
 }
@@ -143,14 +143,12 @@ static void prepare_stack(Thread &thread) {
   thread.stack_pointer = frame;
 }
 #else
-#include <ucontext.h>
-// Portable and slow: `stack_pointer` holds the address of a context instead.
-static ucontext_t contexts[1024];
-static ucontext_t main_context;
+// Portable and slow: a `stack_pointer` is the address of a context.
+static ucontext_t contexts[max_threads], main_context, dropped_context;
 extern "C" void emu_switch(void **save, void *load) {
-  ucontext_t *self = save == &main_stack_pointer || *save == nullptr ? &main_context : static_cast<ucontext_t *>(*save);
-  *save = self;
-  swapcontext(self, static_cast<ucontext_t *>(load));
+  ucontext_t *self = save == &main_stack_pointer ? &main_context : static_cast<ucontext_t *>(*save);
+  *save = self ? self : &dropped_context;
+  swapcontext(static_cast<ucontext_t *>(*save), static_cast<ucontext_t *>(load));
 }
 static void prepare_stack(Thread &thread) {
   ucontext_t &context = contexts[thread.index];

@@ -247,10 +247,9 @@ void simdgroup_multiply(simdgroup_matrix<T, 8, 8> &, simdgroup_matrix<A, 8, 8>, 
 enum memory_order { memory_order_relaxed };
 enum thread_scope { thread_scope_thread, thread_scope_simdgroup, thread_scope_threadgroup, thread_scope_device };
 void atomic_thread_fence(mem_flags, memory_order, thread_scope = thread_scope_device);
+// A vector of one: a class would need a constructor for every address space.
 template <class T>
-struct atomic {
-  T value;
-};
+using atomic = T __attribute__((ext_vector_type(1)));
 typedef atomic<int> atomic_int;
 typedef atomic<uint> atomic_uint;
 typedef atomic<float> atomic_float;

@@ -1,0 +1,53 @@
+"""A kernel that MLX ships runs from its unchanged text, gives the right numbers and is found sound."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from tests.emulator.execution import Buffer, run_text
+
+MLX_KERNELS = Path(mx.__file__).parent / "include/mlx/backend/metal/kernels"
+
+
+def sdpa_vector() -> str:
+    """MLX's vector attention, its text unchanged but for values in place of function constants."""
+    text = (MLX_KERNELS / "sdpa_vector.h").read_text()
+    values = {"do_causal": "true"}
+    return re.sub(
+        r"constant (\w+) (\w+) \[\[function_constant\(\d+\)\]\];",
+        lambda found: f"constant {found[1]} {found[2]} = {values.get(found[2], '0')};",
+        text,
+    )
+
+
+@pytest.mark.parametrize("settings", [{}, {"checked": True, "seed": 1}])
+def test_mlx_attention_runs_unchanged_and_is_found_sound(settings):
+    rng = np.random.default_rng(0)
+    heads, shared, rows, keys, width = 4, 2, 3, 77, 64
+    q = rng.standard_normal((heads, rows, width)).astype(np.float16)
+    k, v = (rng.standard_normal((heads // shared, keys, width)).astype(np.float16) for _ in range(2))
+    out = Buffer("out", q.nbytes, q.itemsize, writable=True)
+    scalars = [np.int32(shared), np.int32(keys), *(np.uint64(n) for n in (keys * width, width) * 2)]
+    scalars += [np.float32(width**-0.5), *[np.zeros(1, np.int32)] * 7]
+    buffers = [Buffer(name, array.nbytes, array.itemsize, array) for name, array in (("q", q), ("k", k), ("v", v))]
+    buffers += [out]
+    buffers += [Buffer(f"s{n}", value.nbytes, value.itemsize, np.asarray(value)) for n, value in enumerate(scalars)]
+    run_text(
+        sdpa_vector(),
+        buffers,
+        grid=(1024 * heads, rows, 1),
+        threadgroup=(1024, 1, 1),
+        entry=f"sdpa_vector<half, {width}, {width}>",
+        **settings,
+    )
+    every_k, every_v = (np.repeat(array, shared, 0).astype(np.float64) for array in (k, v))
+    scores = np.einsum("hqd,hkd->hqk", q.astype(np.float64), every_k) * width**-0.5
+    seen = np.arange(keys) <= (keys - rows + np.arange(rows))[:, None]
+    weights = np.exp(np.where(seen, scores, -np.inf))
+    expected = weights / weights.sum(-1, keepdims=True) @ every_v
+    np.testing.assert_allclose(out.result.view(np.float16).reshape(q.shape), expected, atol=5e-4)
