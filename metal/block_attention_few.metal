@@ -18,7 +18,7 @@
   threadgroup int counts[MAX_ROWS];
 
   const ushort lane = thread_index_in_simdgroup;
-  const int simdgroup = simdgroup_index_in_threadgroup;
+  const int own_unit = simdgroup_index_in_threadgroup;
   const int thread_index = thread_index_in_threadgroup;
   const int chunk = threadgroup_position_in_grid.x;
   const int chunks = threadgroups_per_grid.x;
@@ -32,11 +32,11 @@
   threadgroup_barrier(mem_flags::mem_threadgroup);
 
   // Score one unit
-  const int unit = chunk * CHUNK + simdgroup * UNIT;
+  const int unit = chunk * CHUNK + own_unit * UNIT;
   float scores[TILES * TILE_SCORES];
   if (unit < start + L) {
     unit_scores<T, D, TILES>(queries, 0, rows, L, scale[0], cached_keys, 0, start, own_keys, nodes, counts,
-                             weights + simdgroup * 8 * MAX_ROWS, unit, lane, scores);
+                             weights + own_unit * 8 * MAX_ROWS, unit, lane, scores);
   } else {
 #pragma unroll
     for (int i = 0; i < TILES * TILE_SCORES; ++i) {
@@ -47,7 +47,7 @@
   for (int t = 0; t < TILES; ++t) {
     const float peak = unit_peak(scores + t * TILE_SCORES);
     if (lane == score_lane(score_row(lane), 0)) {
-      peaks[(t * TILE_ROWS + score_row(lane)) * 8 + simdgroup] = peak;
+      peaks[(t * TILE_ROWS + score_row(lane)) * 8 + own_unit] = peak;
     }
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
@@ -57,18 +57,18 @@
   for (int t = 0; t < TILES; ++t) {
     const int r = t * TILE_ROWS + score_row(lane);
     float peak = peaks[r * 8];
-    for (int u = 1; u <= simdgroup; ++u) {
+    for (int u = 1; u <= own_unit; ++u) {
       peak = max(peak, peaks[r * 8 + u]);
     }
     float own[TILE_SCORES];
 #pragma unroll
     for (int i = 0; i < TILE_SCORES; ++i) {
       own[i] = weight(scores[t * TILE_SCORES + i], peak);
-      weights[r * CHUNK + simdgroup * UNIT + score_key(lane, i)] = own[i];
+      weights[r * CHUNK + own_unit * UNIT + score_key(lane, i)] = own[i];
     }
     const float mass = unit_mass(own);
     if (lane == score_lane(score_row(lane), 0)) {
-      masses[r * 8 + simdgroup] = mass;
+      masses[r * 8 + own_unit] = mass;
     }
   }
 

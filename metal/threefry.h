@@ -24,8 +24,12 @@ METAL_FUNC uint2 threefry(uint2 key, uint2 counter) {
   return uint2(x, y);
 }
 
-// -log(-log(u)) with u as mx.random.uniform makes it from 32 bits: below 1, but 0 can happen (noise of -inf).
+// What mx.random.uniform makes of 32 bits: below 1, but 0 can happen.
+METAL_FUNC float unit_interval(uint bits) {
+  return min(float(bits) / 4294967296.0f, 0.99999994f);
+}
+
+// Gumbel noise; -inf where the uniform is 0, so that this token is never chosen.
 METAL_FUNC float gumbel(uint bits) {
-  const float u = min(float(bits) / 4294967296.0f, 0.99999994f);
-  return -log(-log(u));
+  return -log(-log(unit_interval(bits)));
 }
