@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -10,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -100,6 +102,8 @@ def _runtime_flags(compiler: Compiler, checked: bool) -> list[str]:
 
 def _kernel_flags(compiler: Compiler, checked: bool) -> list[str]:
     flags = [*COMMON_FLAGS, "-std=gnu++14"]
+    if not checked:
+        flags[flags.index("-w")] = "-Wuninitialized"
     if platform.machine() == "x86_64":
         flags.append("-march=x86-64-v3")
     if compiler.clang:
@@ -135,31 +139,35 @@ def _key(*parts: object) -> str:
 def compile_kernel(unit: str, *, checked: bool) -> tuple[Path, list[str]]:
     """The shared library of a translated kernel, from the cache or made now (0.1 to 1 s).
 
-    With it come the compiler's warnings of uninitialised variables ("file:line: ...") in the checked build: the run
-    itself cannot see those of private variables.
+    With the fast build come the compiler's warnings of uninitialised variables ("file:line: ..."). The checked
+    build initialises every variable with a pattern, which silences g++'s.
     """
     compiler = find_compiler()
     flags = _kernel_flags(compiler, checked)
     library = cache_folder() / f"{_key(unit, flags, compiler)}.so"
     remarks = library.with_suffix(".txt")
-    if not library.exists():
+    if not (library.exists() and remarks.exists()):
         with tempfile.TemporaryDirectory(prefix="orthrus-emulator-") as scratch:
             Path(scratch, "kernel.cpp").write_text(unit)
-            where = f"-fdebug-prefix-map={scratch}={KERNEL_FOLDER}"
-            source = [f"-I{CPP}", "-c", "kernel.cpp"]
-            _call([*compiler.kernel, *flags, where, *source, "-o", "kernel.o"], scratch)
-            said = ""
-            if checked:
-                # the checked build initialises every variable with a pattern, which silences g++'s warning
-                plain = [flag for flag in _kernel_flags(compiler, False) if flag != "-w"]
-                said = _call([*compiler.kernel, *plain, "-Wuninitialized", *source, "-o", "plain.o"], scratch)
+            flags.append(f"-fdebug-prefix-map={scratch}={KERNEL_FOLDER}")
+            said = _call([*compiler.kernel, *flags, f"-I{CPP}", "-c", "kernel.cpp", "-o", "kernel.o"], scratch)
             remarked = re.findall(r"^(.*?:\d+):\d+: (?:warning: )?(.*) \[-Wuninitialized\]", said, re.MULTILINE)
             Path(scratch, "remarks").write_text("".join(f"{place}: {what}\n" for place, what in remarked))
-            _publish(Path(scratch, "remarks"), remarks)
             objects = ["kernel.o", *map(str, _runtime(checked))]
             _call([*compiler.link, "-shared", "-o", "kernel.so", *objects], scratch)
+            _publish(Path(scratch, "remarks"), remarks)
             _publish(Path(scratch, "kernel.so"), library)
+        _forget_old()
     return library, remarks.read_text().splitlines()
+
+
+@cache
+def _forget_old() -> None:
+    """Removes what no one has made again for two months, once a process."""
+    for path in cache_folder().iterdir():
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > 60 * 24 * 3600:
+                path.unlink()
 
 
 def _runtime(checked: bool) -> list[Path]:

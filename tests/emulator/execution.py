@@ -136,9 +136,11 @@ def _stop_worker() -> None:
 @cache
 def _prepared(text: str, entry: str | None, origins: tuple[Origin, ...], checked: bool) -> tuple[Program, Path]:
     program = translate(text, entry=entry, origins=origins)
-    library, remarks = compile_kernel(program.text, checked=checked)
-    if remarks:
-        raise KernelFault(program.kernel, [_uninitialised(remark) for remark in remarks])
+    library, remarks = compile_kernel(program.text, checked=False)
+    if checked:
+        if remarks:
+            raise KernelFault(program.kernel, [_uninitialised(remark) for remark in remarks])
+        library, _ = compile_kernel(program.text, checked=True)
     return program, library
 
 
