@@ -117,8 +117,11 @@ def load_tokenizer(
     extra = {**(tokenizer_config or {}), "config": Qwen3Config(), "trust_remote_code": False}
     try:
         return tokenizer_utils.load(folder, extra, eos_token_ids=eos)
-    except Exception as error:
-        # transformers raises whatever its parsers meet; the file is at fault in every case seen.
+    except BaseException as error:
+        # transformers raises whatever its parsers meet, down to a panic of the Rust ones, which is no Exception;
+        # the file is at fault in every case seen.
+        if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
+            raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{folder}: the tokenizer cannot be read ({reason})") from error
 

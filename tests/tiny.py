@@ -15,6 +15,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
+from mlx.utils import tree_flatten
 from mlx_lm.tokenizer_utils import BPEStreamingDetokenizer, TokenizerWrapper
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -233,3 +234,45 @@ def write_checkpoint(folder: Path, settings: Config, drawn: Weights, dtype: str 
     write_tensors(folder / "model.safetensors", arrays(drawn, dtype))
     write_tokenizer(folder)
     return folder
+
+
+def write_side_car(
+    folder: Path, settings: Config, drawn: Weights, quantization: str = "none", diffusion: str = "none"
+) -> Path:
+    """The side-car layout: a plain Qwen3 that stock mlx-lm loads, the diffusion weights in a file beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model = build(settings, drawn)
+    chosen = {"": QUANTIZATIONS[quantization], "_diff": QUANTIZATIONS[diffusion]}
+
+    def settings_of(path: str, module: nn.Module) -> Config | bool:
+        return (hasattr(module, "to_quantized") and chosen["_diff" if path.endswith("_diff") else ""]) or False
+
+    nn.quantize(model, class_predicate=settings_of)
+    parameters = dict(tree_flatten(model.parameters()))
+    extra = {k: settings[k] for k in ("block_size", "mask_token_id")}
+    if chosen["_diff"]:
+        extra["quantization"] = chosen["_diff"]
+    written = {k: v for k, v in settings.items() if k not in extra} | {"model_type": "qwen3", "orthrus": extra}
+    if chosen[""]:
+        written |= {"quantization": chosen[""], "quantization_config": chosen[""]}
+    write_json(folder / "config.json", written)
+    backbone = {k: v for k, v in parameters.items() if "_diff" not in k}
+    write_tensors(folder / "model.safetensors", backbone)
+    write_tensors(folder / "orthrus_diff.safetensors", {k: v for k, v in parameters.items() if k not in backbone})
+    write_tokenizer(folder)
+    return folder
+
+
+def shard(file: Path, count: int) -> None:
+    """Split a weight file into `count` files with an index, as large checkpoints are."""
+    tensors = mx.load(str(file))
+    mx.eval(tensors)
+    names = sorted(tensors)
+    weight_map = {}
+    for i in range(count):
+        target = file.with_name(f"{file.stem}-{i + 1:05}-of-{count:05}.safetensors")
+        part = {name: tensors[name] for name in names[i::count]}
+        write_tensors(target, part)
+        weight_map |= dict.fromkeys(part, target.name)
+    write_json(file.with_name(f"{file.name}.index.json"), {"metadata": {}, "weight_map": weight_map})
+    file.unlink()
