@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 import mlx.core as mx
 import numpy as np
 import pytest
 
 from tests.emulator import CompileError, run_source
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the emulator runs on Linux")
 
 
 def elementwise(body: str, inputs: dict[str, mx.array], outputs: dict[str, mx.Dtype], header: str = ""):

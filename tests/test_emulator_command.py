@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.emulator.__main__ import main
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the emulator runs on Linux")
 
 
 @pytest.fixture

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 import mlx.core as mx
 import pytest
 
 from tests.emulator import KernelFault, emulated_metal
 from tests.emulator.compiler import find_compiler
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the emulator runs on Linux")
 
 THREADS = 64
 LANES = "uint i = thread_position_in_threadgroup.x; uint lane = thread_index_in_simdgroup;"

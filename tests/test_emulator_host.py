@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import mlx.core as mx
@@ -12,6 +13,8 @@ from tests.emulator import CompileError, EmulatorError, KernelFault, emulated_me
 from tests.emulator import metal as emulator_metal
 from tests.emulator.compiler import CACHE_VARIABLE, compile_kernel
 from tests.emulator.preprocess import translate
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the emulator runs on Linux")
 
 
 def doubled(x: mx.array, kernel=None) -> mx.array:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 import mlx.core as mx
 import numpy as np
 import pytest
 
 from tests.emulator import run_source
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the emulator runs on Linux")
 
 CHECKS = [{}, {"checked": True, "seed": 3}]
 

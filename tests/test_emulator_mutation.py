@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 import mlx.core as mx
+import pytest
 
 from tests.emulator import emulated_metal, run_source
 from tests.emulator.mutation import dropped_barriers, exact, try_mutations
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the emulator runs on Linux")
 
 
 def test_dropped_barriers_and_planted_faults_are_told_from_survivors():

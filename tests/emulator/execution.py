@@ -121,6 +121,10 @@ _launching = threading.Lock()
 def _running_worker() -> Worker:
     global _worker
     if _worker is None:
+        if sys.platform != "linux":
+            raise EmulatorError(
+                "the emulator runs on Linux only; on a Mac kernels run on Metal"
+            )
         _worker = Worker()
     return _worker
 
