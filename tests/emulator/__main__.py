@@ -11,7 +11,8 @@ import mlx.core as mx
 import numpy as np
 
 from tests.emulator.errors import EmulatorError
-from tests.emulator.execution import Buffer, run_text
+from tests.emulator.execution import run_text
+from tests.emulator.findings import Buffer
 from tests.emulator.lint import lint
 from tests.emulator.metal import run_source
 from tests.emulator.preprocess import KERNEL, translate, uncommented

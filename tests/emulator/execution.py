@@ -1,4 +1,4 @@
-"""Runs a compiled kernel over buffers in the worker process and turns its report into findings."""
+"""Runs a compiled kernel over buffers in the worker process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import contextlib
 import json
 import mmap
 import os
-import re
 import select
 import subprocess
 import sys
@@ -18,32 +17,15 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.emulator.compiler import CPP, KERNEL_FOLDER, compile_kernel
-from tests.emulator.errors import FAULTS, EmulatorError, Finding, KernelFault
+from tests.emulator.compiler import compile_kernel
+from tests.emulator.errors import EmulatorError, KernelFault
+from tests.emulator.findings import Buffer, remarked, reported
 from tests.emulator.preprocess import Origin, Program, translate
 
 PAGE = 4096
 ALIGNMENT = 64
 WORKER = Path(__file__).with_name("worker.py")
 DEFAULT_TIMEOUT = 300.0  # seconds for one launch
-
-
-@dataclass
-class Buffer:
-    """One device buffer of a launch.
-
-    `values` are its contents before the launch (an array of any dtype), None for an uninitialised output.
-    `writable` marks outputs; their contents after the launch are in `result`, bytes as uint8. `partly`
-    allows the kernel to leave some of them unwritten.
-    """
-
-    name: str
-    bytes: int
-    itemsize: int
-    values: np.ndarray | None = None
-    writable: bool = False
-    partly: bool = False
-    result: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -122,9 +104,7 @@ def _running_worker() -> Worker:
     global _worker
     if _worker is None:
         if sys.platform != "linux":
-            raise EmulatorError(
-                "the emulator runs on Linux only; on a Mac kernels run on Metal"
-            )
+            raise EmulatorError("the emulator runs on Linux only; on a Mac kernels run on Metal")
         _worker = Worker()
     return _worker
 
@@ -143,7 +123,7 @@ def _prepared(text: str, entry: str | None, origins: tuple[Origin, ...], checked
     library, remarks = compile_kernel(program.text, checked=False)
     if checked:
         if remarks:
-            raise KernelFault(program.kernel, [_uninitialised(remark) for remark in remarks])
+            raise KernelFault(program.kernel, remarked(remarks))
         library, _ = compile_kernel(program.text, checked=True)
     return program, library
 
@@ -208,6 +188,9 @@ def _launch(
         raise EmulatorError(
             f"kernel {program.kernel!r} did not end within {timeout:g} s: it loops for ever, or needs a larger timeout"
         ) from None
+    except BaseException:
+        _stop_worker()  # its answer would be taken for the next launch's
+        raise
     if answer is None:
         code = worker.process.wait()
         _stop_worker()
@@ -215,7 +198,7 @@ def _launch(
     if answer["status"] == 2:
         _stop_worker()
     if answer["findings"]:
-        raise KernelFault(program.kernel, _findings(answer["findings"], buffers, places, library))
+        raise KernelFault(program.kernel, reported(answer["findings"], buffers, library))
     for buffer, place in zip(buffers, places, strict=True):
         if buffer.writable:
             buffer.result = worker.memory[place : place + buffer.bytes].copy()
@@ -224,12 +207,6 @@ def _launch(
         answer["threadgroup_bytes"],
         {buffer.name: Traffic(*counts) for buffer, counts in zip(buffers, moved, strict=False)},
     )
-
-
-def _uninitialised(remark: str) -> Finding:
-    place, message = remark.split(": ", 1)
-    file, line = place.rsplit(":", 1)
-    return Finding("uninitialised read", message, file, int(line))
 
 
 def _check_sizes(grid: tuple[int, int, int], threadgroup: tuple[int, int, int], buffers: list[Buffer]) -> None:
@@ -241,62 +218,3 @@ def _check_sizes(grid: tuple[int, int, int], threadgroup: tuple[int, int, int], 
         raise EmulatorError(f"threadgroup={tuple(threadgroup)} has {threads} threads: Metal allows at most 1024")
     if len(buffers) > 31:
         raise EmulatorError(f"{len(buffers)} buffers: Metal allows at most 31 (each _shape, _strides, _ndim is one)")
-
-
-def _findings(reported: list[dict], buffers: list[Buffer], places: list[int], library: Path) -> list[Finding]:
-    addresses = sorted({call for item in reported for call in [*item["calls"], item["other_call"]] if call})
-    lines = _kernel_lines(library, addresses)
-    findings: list[Finding] = []
-    for item in reported:
-        file, line = item["file"], item["line"]
-        if not line:
-            file, line = next((lines[call] for call in item["calls"] if lines.get(call, ("", 0))[1]), ("", 0))
-        text = item["text"]
-        if item["region"] >= 0:
-            text = f"{text}{_element(buffers[item['region']], item)}"
-        if lines.get(item["other_call"], ("", 0))[1]:
-            other_file, other_line = lines[item["other_call"]]
-            text = f"{text}, other access at {other_file}:{other_line}"
-        owned = item["thread"][0] >= 0
-        finding = Finding(
-            FAULTS[item["fault"] - 1],
-            text,
-            file,
-            line,
-            tuple(item["threadgroup"]) if owned else None,
-            tuple(item["thread"]) if owned else None,
-        )
-        if not any((f.kind, f.file, f.line) == (finding.kind, file, line) and line for f in findings):
-            findings.append(finding)
-    return findings
-
-
-def _element(buffer: Buffer, item: dict) -> str:
-    offset, size = item["offset"], max(1, buffer.itemsize)
-    index = f"{buffer.name}[{offset // size}]" + (f" + {offset % size} bytes" if offset % size else "")
-    return f"{index} ({item['bytes']} bytes; {buffer.name} has {buffer.bytes // size} elements of {size} bytes)"
-
-
-def _kernel_lines(library: Path, addresses: list[int]) -> dict[int, tuple[str, int]]:
-    """Return address -> innermost (file, line) of the kernel text, by binutils' addr2line."""
-    if not addresses:
-        return {}
-    # a return address belongs to the line after the call
-    command = ["addr2line", "-a", "-i", "-e", str(library), *(hex(address - 1) for address in addresses)]
-    try:
-        output = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    except OSError:
-        return {}
-    lines: dict[int, tuple[str, int]] = {}
-    address = 0
-    for row in output.splitlines():
-        if row.startswith("0x"):
-            address = int(row, 16) + 1
-            continue
-        match = re.match(r"(.*):(\d+)", row)
-        if not match or address in lines:
-            continue
-        file = match.group(1)
-        if not (file.startswith(str(CPP)) or Path(file).name == "entry" or file.startswith("?")):
-            lines[address] = (file.removeprefix(f"{KERNEL_FOLDER}/"), int(match.group(2)))
-    return lines

@@ -13,7 +13,8 @@ import mlx.core as mx
 import numpy as np
 
 from tests.emulator.errors import EmulatorError
-from tests.emulator.execution import DEFAULT_TIMEOUT, Buffer, Report, run_text
+from tests.emulator.execution import DEFAULT_TIMEOUT, Report, run_text
+from tests.emulator.findings import Buffer
 from tests.emulator.preprocess import Origin, translate
 from tests.emulator.tracing import generated_text, origins
 
