@@ -1,0 +1,103 @@
+"""Timings of kernel variants on this device, kept on disk.
+
+A timing is valid for one device, operating system, MLX version and kernel text; the key says all four. A cache
+that is missing, damaged or of another machine is only a cache: it is measured again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from importlib import resources
+from importlib.metadata import version
+from pathlib import Path
+
+import mlx.core as mx
+
+Timing = Mapping[str, float]
+"""Milliseconds by variant and row count, "fma/16" for example."""
+
+_CALLS = 20
+_REPEATS = 5
+
+
+def cache_file() -> Path:
+    """`kernels.json` in `$XDG_CACHE_HOME/orthrus-mlx`, by default `~/.cache/orthrus-mlx`."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "orthrus-mlx" / "kernels.json"
+
+
+@cache
+def text_hash() -> str:
+    """Short hash of all of `metal/`."""
+    digest = hashlib.sha256()
+    for file in sorted(resources.files("orthrus_mlx.metal").iterdir(), key=lambda f: f.name):
+        if file.name.endswith((".metal", ".h")):
+            digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def cache_key(what: str) -> str:
+    """Key of `what` on this machine: device, operating system, MLX version, kernel text."""
+    device = mx.device_info().get("device_name", "unknown device")
+    system = platform.mac_ver()[0] or platform.release()
+    return f"{device} | {system} | mlx {version('mlx')} | {text_hash()} | {what}"
+
+
+def measure(calls: Sequence[Callable[[], mx.array]]) -> float:
+    """Milliseconds per call: the best of some runs over `calls` in turn.
+
+    Several calls with different weights keep the weights out of the caches, as in a model.
+    """
+    best = float("inf")
+    for _ in range(_REPEATS):
+        start = time.perf_counter()
+        mx.eval([calls[i % len(calls)]() for i in range(_CALLS)])
+        best = min(best, time.perf_counter() - start)
+    return best / _CALLS * 1e3
+
+
+def timings(what: str, variants: Mapping[str, Sequence[Callable[[], mx.array]]]) -> Timing:
+    """Timing of each of `variants`, from disk where they were measured before."""
+    key, known = cache_key(what), _read(cache_file())
+    found = known.get(key)
+    if found is not None and set(found) >= set(variants):
+        return {name: found[name] for name in variants}
+    measured = {name: measure(calls) for name, calls in variants.items()}
+    # A home that cannot be written to costs measuring again, nothing else.
+    with suppress(OSError):
+        _write(cache_file(), {**_read(cache_file()), key: measured})
+    return measured
+
+
+def _read(path: Path) -> dict[str, dict[str, float]]:
+    try:
+        entries = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return {key: entry for key, entry in entries.items() if _valid(entry)} if isinstance(entries, dict) else {}
+
+
+def _valid(entry: object) -> bool:
+    return isinstance(entry, dict) and all(isinstance(ms, float) and 0 < ms < float("inf") for ms in entry.values())
+
+
+def _write(path: Path, entries: dict[str, dict[str, float]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w") as file:
+            json.dump(entries, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(partial).replace(path)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
