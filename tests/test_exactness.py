@@ -1,0 +1,173 @@
+"""The exactness probe: it finds what holds, claims no more, and decoding under a row class is lossless."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import mlx.core as mx
+import mlx.nn as nn
+import pytest
+import tiny
+
+from orthrus_mlx import exactness as exactness_module
+from orthrus_mlx.cache import KVCache
+from orthrus_mlx.decoding.stats import DecodeStats
+from orthrus_mlx.exactness import OFF, PROBE_WIDTHS, Exactness, exactness_of, pad, probe
+from orthrus_mlx.generation import mlx_generate, stream_generate
+from orthrus_mlx.model import Model
+
+Fault = Callable[[int], mx.array]
+"""Rows of a pass -> what each row is off by, relatively [rows, 1]; zero from a row-exact kernel."""
+
+
+class FaultyLinear(nn.Module):
+    """A linear layer whose rows depend on the rows beside them, as on most GPUs."""
+
+    def __init__(self, inner: nn.Linear, fault: Fault, seen: list[int]):
+        super().__init__()
+        self.inner, self._fault, self._seen = inner, fault, seen
+
+    def __call__(self, x: mx.array) -> mx.array:
+        self._seen.append(x.shape[-2])
+        return self.inner(x) * (1 + self._fault(x.shape[-2]))
+
+
+def by_row_count(rows: int) -> mx.array:
+    """Another kernel for every row count, the same for all rows of a pass."""
+    return mx.full((rows, 1), 1e-2 * (rows % 31))
+
+
+def by_row_count_and_place(rows: int) -> mx.array:
+    """Rows of a pass differ among themselves too, but for passes of 32."""
+    return mx.zeros((32, 1)) if rows == 32 else 1e-2 * mx.arange(rows)[:, None]
+
+
+def by_place(rows: int) -> mx.array:
+    return 1e-2 * mx.arange(rows)[:, None]
+
+
+def faulty_model(fault: Fault, likeness: float = 4.0) -> tuple[Model, list[int]]:
+    """A model with this fault in every layer, and the row counts of its passes so far."""
+    config, seen = tiny.config(), []
+    model = tiny.build(config, tiny.weights(config, 1, likeness))
+    for layer in model.layers:
+        layer.mlp.down_proj = FaultyLinear(layer.mlp.down_proj, fault, seen)
+    return model, seen
+
+
+def test_the_cpu_is_row_exact_and_the_evidence_says_what_was_compared():
+    found = probe(tiny.tiny_model(0))
+    assert (found.kind, found.rows, found.lossless, str(found)) == ("row-exact", None, True, "row-exact")
+    assert found.evidence == "64 positions in blocks of 1, 2, 3, 5, 8, 16, 32 rows: equal bits"
+
+
+@pytest.mark.parametrize("fault, rows", [(by_row_count, 16), (by_row_count_and_place, 32)])
+def test_the_probe_finds_the_row_count_at_which_padded_passes_agree(fault, rows):
+    found = probe(faulty_model(fault)[0])
+    assert (found.kind, found.rows, found.lossless) == ("row-class", rows, True)
+    assert str(found) == f"row-class at {rows} rows"
+    assert f"padded to {rows}: equal bits" in found.evidence
+
+
+def test_the_probe_does_not_claim_what_it_has_not_seen():
+    found = probe(faulty_model(by_place)[0])
+    assert (found.kind, found.rows, found.lossless) == ("inexact", None, False)
+    assert "differ from one-row blocks, padded or not" in found.evidence
+
+
+@pytest.mark.parametrize("width", PROBE_WIDTHS[1:])
+def test_a_fault_at_any_probed_width_alone_is_found(width):
+    def only_there(rows: int) -> mx.array:
+        return mx.full((rows, 1), 1e-2 if rows == width else 0.0)
+
+    assert probe(faulty_model(only_there)[0]).kind != "row-exact"
+
+
+def test_a_fault_in_the_last_bit_is_found():
+    model, _ = faulty_model(lambda rows: mx.full((rows, 1), 2.0**-23 if rows > 1 else 0.0))
+    assert probe(model).kind == "row-class"
+
+
+@pytest.mark.parametrize("fault, rows", [(by_row_count, 16), (by_row_count_and_place, 32)])
+@pytest.mark.parametrize("block_size", [2, 9, 16, 32])
+def test_decoding_under_a_row_class_is_lossless_and_never_leaves_the_class(fault, rows, block_size):
+    model, seen = faulty_model(fault)
+    assert exactness_of(model).rows == rows
+    accepted = 0
+    for seed in range(4):
+        prompt, stats = tiny.prompt(seed, 1), DecodeStats()
+        options = {"temperature": 0.8, "seed": seed}
+        expected = list(mlx_generate(model, prompt, None, 40, mode="ar", **options))
+        seen.clear()
+        options |= {"mode": "diffusion", "block_size": block_size, "stats": stats}
+        assert list(mlx_generate(model, prompt, None, 40, **options)) == expected
+        layers = len(model.layers)
+        assert seen.count(rows) >= layers * stats.ar_passes
+        assert set(seen) <= {rows, block_size}, "a target pass ran outside its row class"
+        assert max(stats.target_rows) <= min(rows, block_size)
+        assert stats.exactness == f"row-class at {rows} rows"
+        accepted += stats.accepted
+    assert accepted
+
+
+def test_turns_and_early_closes_under_a_row_class_are_lossless():
+    model, _ = faulty_model(by_row_count)
+
+    def chat(mode: str) -> list[list[int]]:
+        cache, turns = KVCache(len(model.layers)), []
+        for turn in range(3):
+            tokens = mlx_generate(model, tiny.prompt(turn, 1), None, 15, 0.8, seed=2, mode=mode, prompt_cache=cache)
+            turns.append([token for token, _ in zip(tokens, range(9), strict=False)])
+            tokens.close()
+        return turns
+
+    assert chat("diffusion") == chat("ar") == chat("auto")
+
+
+def test_without_padding_the_same_model_is_not_lossless():
+    model, _ = faulty_model(by_row_count)
+    different = 0
+    for seed in range(6):
+        stats = DecodeStats()
+        options = {"temperature": 1.5, "seed": seed, "exact": False}
+        expected = list(mlx_generate(model, tiny.prompt(seed, 1), None, 40, mode="ar", **options))
+        got = list(mlx_generate(model, tiny.prompt(seed, 1), None, 40, mode="diffusion", stats=stats, **options))
+        different += got != expected
+        assert stats.exactness == "off"
+    assert different, "the fault changes no token: the test above proves nothing"
+
+
+def test_an_inexact_model_still_decodes_and_says_so():
+    model, _ = faulty_model(by_place)
+    responses = list(stream_generate(model, tiny.text_tokenizer(), [1, 2], 9, mode="diffusion"))
+    assert len(responses) == 9
+    assert responses[-1].stats.exactness == "inexact"
+
+
+def test_a_model_is_probed_once_and_not_at_all_when_waived(monkeypatch):
+    model, seen = faulty_model(lambda rows: mx.zeros((rows, 1)))
+    list(mlx_generate(model, [1], None, 3, exact=False))
+    assert len(seen) < 20
+    probes = []
+    monkeypatch.setattr(exactness_module, "probe", lambda model: probes.append(model) or probe(model))
+    for _ in range(3):
+        list(mlx_generate(model, [1], None, 3))
+    assert probes == [model]
+
+
+def test_the_probe_leaves_mlx_s_random_state_alone_and_fits_any_context():
+    model = tiny.tiny_model(0, max_position_embeddings=4)
+    mx.random.seed(5)
+    expected = mx.random.uniform().item()
+    mx.random.seed(5)
+    assert probe(model).kind == "row-exact"
+    assert mx.random.uniform().item() == expected
+
+
+def test_padding():
+    assert pad(mx.array([5, 6]), 4).tolist() == [5, 6, 0, 0]
+    assert pad(mx.array([5, 6]), 2).tolist() == pad(mx.array([5, 6]), 1).tolist() == [5, 6]
+    assert pad(mx.arange(20), 64).size == 32
+    assert [Exactness("row-class", 16).padded(n) for n in (1, 16)] == [16, 16]
+    assert [Exactness("row-class", 16).most(n) for n in (2, 16, 32)] == [2, 16, 16]
+    assert (OFF.padded(7), OFF.most(32), OFF.lossless) == (7, 32, False)
