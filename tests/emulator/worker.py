@@ -41,7 +41,6 @@ class Finding(ctypes.Structure):
         ("region", ctypes.c_int32),
         ("offset", ctypes.c_int64),
         ("bytes", ctypes.c_uint32),
-        ("writes", ctypes.c_uint32),
         ("other_call", ctypes.c_uint64),
         ("text", ctypes.c_char * 256),
     ]
@@ -178,7 +177,6 @@ def described(finding, base):
         "region": finding.region,
         "offset": finding.offset,
         "bytes": finding.bytes,
-        "writes": finding.writes,
         "text": finding.text.decode(errors="replace"),
     }
 

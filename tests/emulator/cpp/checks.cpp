@@ -88,12 +88,11 @@ struct Place {
   bool inside;
 };
 
-Finding *report(Fault fault, const Place &place, unsigned bytes, bool writes, const void *call, const char *text) {
+Finding *report(Fault fault, const Place &place, unsigned bytes, const void *call, const char *text) {
   Finding *finding = new_finding(fault, call);
   finding->region = place.region;
   finding->offset = place.offset;
   finding->bytes = bytes;
-  finding->writes = writes;
   if (place.array)
     snprintf(finding->text, sizeof finding->text, "%s threadgroup array %s, byte %ld of %lu", text, place.array->name,
              static_cast<long>(place.offset), static_cast<unsigned long>(place.array->bytes));
@@ -164,7 +163,7 @@ void race(const Place &place, const Access &earlier, unsigned bytes, bool writes
   snprintf(text, sizeof text, "%s after a %s by thread %u of %s threadgroup, no barrier between:",
            writes ? "write" : "read", earlier_writes ? "write" : "read", other % threads_per_group,
            other_group == group.linear ? "the same" : "another");
-  Finding *finding = report(fault_race, place, bytes, writes, call, text);
+  Finding *finding = report(fault_race, place, bytes, call, text);
   finding->other_call = earlier.call + reinterpret_cast<uint64_t>(&__ehdr_start);
 }
 
@@ -176,7 +175,7 @@ void shadow(Cell *cells, const Place &place, Kind kind, unsigned bytes, bool wri
   for (unsigned i = 0; i < bytes; ++i) {
     Cell &cell = cells[place.offset + i];
     if (!writes && !initialised && cell.write.thread == 0 && first_time(fault_uninitialised, call))
-      report(fault_uninitialised, place, bytes, writes, call, "read of");
+      report(fault_uninitialised, place, bytes, call, "read of");
     if (!ordered(cell.write, thread, kind) && !(atomic && cell.write.atomic()))
       race(place, cell.write, bytes, writes, true, call);
     if (writes) {
@@ -210,7 +209,7 @@ void access(const volatile void *where, unsigned bytes, bool reads, bool writes,
   Place place;
   if (bytes == 0 || !find(address, bytes, place)) return;
   if (!place.inside) {
-    report(fault_out_of_bounds, place, bytes, writes, call,
+    report(fault_out_of_bounds, place, bytes, call,
            place.region < 0 && !place.array ? writes ? "write to memory of no buffer" : "read from memory of no buffer"
            : writes                         ? "write to"
                                             : "read of");
@@ -225,7 +224,7 @@ void access(const volatile void *where, unsigned bytes, bool reads, bool writes,
   if (launch->traffic) count(static_cast<unsigned>(place.region), static_cast<uint64_t>(place.offset), bytes, reads, writes);
   if (!region.writable) {
     if (!writes) return;
-    report(fault_read_only, place, bytes, true, call, "write to");
+    report(fault_read_only, place, bytes, call, "write to");
     abandon();
   }
   Cell *cells = region_cells[place.region];
@@ -272,7 +271,7 @@ void end() {
     char text[96];
     snprintf(text, sizeof text, "%lu of %lu bytes never written, first", static_cast<unsigned long>(missing),
              static_cast<unsigned long>(region.bytes));
-    report(fault_unwritten, {static_cast<int>(i), nullptr, static_cast<int64_t>(first), true}, 1, true, nullptr, text);
+    report(fault_unwritten, {static_cast<int>(i), nullptr, static_cast<int64_t>(first), true}, 1, nullptr, text);
   }
 }
 

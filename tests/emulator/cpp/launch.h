@@ -26,7 +26,7 @@ struct Finding {
   int32_t thread[3];   // in the threadgroup
   int32_t region;      // index, or -1
   int64_t offset;      // byte offset into it
-  uint32_t bytes, writes;
+  uint32_t bytes;
   uint64_t other_call;
   char text[256];
 };

@@ -57,7 +57,6 @@ struct Simdgroup {
   unsigned arrived;
   unsigned at_barrier;
   unsigned parity;
-  unsigned flags;
   const char *operation, *file;
   unsigned line;
   unsigned phase[3];  // simdgroup barriers passed, by memory kind
