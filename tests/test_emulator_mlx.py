@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from tests.emulator import KernelFault
-from tests.emulator.execution import Buffer, run_text
+from tests.emulator.execution import run_text
+from tests.emulator.findings import Buffer
 from tests.emulator.mutation import dropped_barriers
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the emulator runs on Linux")
