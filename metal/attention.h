@@ -35,11 +35,12 @@ struct PlainRows {
 };
 
 // Rows of MLX's affine quantisation along D: BITS-bit values in 32-bit words, a scale and a bias per GROUP values.
-template <typename S, int D, int BITS, int GROUP>
+// Scales is the buffers' pointer type: MLX puts fewer than 8 of them, a small model's single row, into `constant`.
+template <typename Scales, int D, int BITS, int GROUP>
 struct QuantizedRows {
   const device uint* words;
-  const device S* scales;
-  const device S* biases;
+  Scales scales;
+  Scales biases;
 
   template <int N>
   METAL_FUNC void load(int row, int d, thread float* out) const {

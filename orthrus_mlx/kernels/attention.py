@@ -115,7 +115,7 @@ def block_attention(
     if len(own_keys) == 3:
         cache = "quantized"
         bits = own_keys[0].shape[-1] * 32 // D
-        template += [("S", own_keys[1].dtype), ("BITS", bits), ("GROUP", D // own_keys[1].shape[-1])]
+        template += [("BITS", bits), ("GROUP", D // own_keys[1].shape[-1])]
     if rows <= _FEW:
         tiling, parties = "few", 1
         capacity_rows = 4 if rows <= 4 and family == "fma" else 8
