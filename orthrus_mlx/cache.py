@@ -1,9 +1,10 @@
 """The KV cache that both views share.
 
 Invariant: rows below `offset` hold verified tokens of the AR view and never change; rows at and above it are
-scratch. A pass stages a block's keys and values behind the prefix and attends to prefix + block; `commit`
-advances the offset over the rows that were accepted. Rejecting is doing nothing, so whatever interrupts a
-pass (an exception, a closed iterator, Ctrl-C) leaves a valid cache.
+scratch. A pass stages a block's keys and values behind the prefix, or holds them beside it where attention can
+read both, and attends to prefix + block; `commit` advances the offset over the rows that were accepted.
+Rejecting is doing nothing, so whatever interrupts a pass (an exception, a closed iterator, Ctrl-C) leaves a
+valid cache.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class LayerCache:
         self._shared = shared
         self.keys: mx.array | None = None
         self.values: mx.array | None = None
+        self._held: tuple[mx.array, mx.array] | None = None
 
     @property
     def offset(self) -> int:
@@ -38,12 +40,34 @@ class LayerCache:
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         """Stage keys and values [1, G, L, D] at rows offset..offset+L-1; returns prefix + block [1, G, offset+L, D]."""
+        self._held = None
+        buffers = self._write(keys, values)
+        end = self.offset + keys.shape[2]
+        return buffers[0][..., :end, :], buffers[1][..., :end, :]
+
+    def hold(self, keys: mx.array, values: mx.array) -> tuple[mx.array | None, mx.array | None]:
+        """Keep a block's keys and values [1, G, L, D] beside the buffers until `commit`; returns the buffers, if any.
+
+        Nothing is written while a pass may still be reading, so MLX never has to copy a buffer to keep it whole.
+        """
+        self._held = keys, values
+        return self.keys, self.values
+
+    def commit(self, rows: int) -> None:
+        """Write the first `rows` held rows, if the block is held and not staged."""
+        if self._held is not None:
+            keys, values = self._held
+            self._held = None
+            self._write(keys[..., :rows, :], values[..., :rows, :])
+
+    def _write(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+        """Put rows behind the prefix; returns the buffers."""
         start, end = self.offset, self.offset + keys.shape[2]
         self.keys = _grown(self.keys, keys, start, end)
         self.values = _grown(self.values, values, start, end)
         self.keys[..., start:end, :] = keys
         self.values[..., start:end, :] = values
-        return self.keys[..., :end, :], self.values[..., :end, :]
+        return self.keys, self.values
 
 
 def _grown(buffer: mx.array | None, block: mx.array, start: int, end: int) -> mx.array:
@@ -75,7 +99,9 @@ class KVCache(Sequence[LayerCache]):
         return self.layers[index]
 
     def commit(self, rows: int) -> None:
-        """Keep the first `rows` staged rows."""
+        """Keep the first `rows` rows of the last pass."""
+        for layer in self.layers:
+            layer.commit(rows)
         self.offset += rows
 
     def trim(self, rows: int) -> None:

@@ -13,6 +13,7 @@ from mlx_lm import tokenizer_utils
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 from transformers import Qwen3Config
 
+from .acceleration import accelerate
 from .config import ModelArgs
 from .errors import CheckpointError, ConfigError
 from .hub import resolve
@@ -43,6 +44,7 @@ def load(
     *,
     lazy: bool = False,
     revision: str | None = None,
+    kernels: str | None = None,
 ) -> tuple[Model, TokenizerWrapper]:
     """Load a model and its tokenizer.
 
@@ -52,6 +54,8 @@ def load(
         tokenizer_config: extra settings for the tokenizer.
         lazy: leave the weights on disk until they are used.
         revision: a branch, tag or commit of the repository.
+        kernels: "auto", "off" or "force" this package's Metal kernels; default: `$ORTHRUS_KERNELS`, else "auto".
+            Without Metal there are none; a lazily loaded model is left without.
 
     Raises:
         CheckpointError: the checkpoint is missing, damaged or not of this kind; the message names the culprit.
@@ -59,6 +63,8 @@ def load(
     folder = resolve(path_or_hf_repo, revision)
     config = read_config(folder)
     model = load_model(folder, config, lazy=lazy)
+    if not lazy:
+        accelerate(model, kernels)
     return model, load_tokenizer(folder, config, tokenizer_config)
 
 

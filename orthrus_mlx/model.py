@@ -9,7 +9,7 @@ Shapes: B batch, L rows, H query heads, G key/value heads, D head_dim, V vocabul
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -19,7 +19,7 @@ from mlx_lm.models.activations import swiglu
 from mlx_lm.models.base import create_attention_mask, scaled_dot_product_attention
 from mlx_lm.models.rope_utils import initialize_rope
 
-from .config import ModelArgs
+from .config import MAX_BLOCK_SIZE, ModelArgs
 
 AR = ""
 DIFFUSION = "_diff"
@@ -27,6 +27,9 @@ DIFFUSION = "_diff"
 
 
 class Attention(nn.Module):
+    block_attention: Callable[..., mx.array] | None = None
+    """A kernel for short passes over this package's cache (`orthrus_mlx.acceleration`); None is stock MLX."""
+
     def __init__(self, args: ModelArgs):
         super().__init__()
         dim, head_dim = args.hidden_size, args.head_dim
@@ -66,8 +69,10 @@ class Attention(nn.Module):
         B, _, L, _ = attended.shape
         return self[f"o_proj{view}"](attended.transpose(0, 2, 1, 3).reshape(B, L, -1))
 
-    def __call__(self, x: mx.array, mask: mx.array | str | None = None, cache: Any = None, view: str = AR):
+    def __call__(self, x: mx.array, mask: Any = None, cache: Any = None, view: str = AR) -> mx.array:
         q, k, v = self.qkv(x, cache.offset if cache is not None else 0, view)
+        if self.block_attention is not None and hasattr(cache, "hold") and x.shape[1] <= MAX_BLOCK_SIZE:
+            return self.output(self.block_attention(q, k, v, cache, causal=view == AR, scale=self.scale), view)
         if cache is not None:
             k, v = cache.update_and_fetch(k, v)
         attended = scaled_dot_product_attention(q, k, v, cache=cache, scale=self.scale, mask=mask)
@@ -93,7 +98,7 @@ class TransformerBlock(nn.Module):
         self.input_layernorm = nn.RMSNorm(args.hidden_size, eps=args.rms_norm_eps)
         self.post_attention_layernorm = nn.RMSNorm(args.hidden_size, eps=args.rms_norm_eps)
 
-    def __call__(self, x: mx.array, mask: mx.array | str | None = None, cache: Any = None, view: str = AR):
+    def __call__(self, x: mx.array, mask: Any = None, cache: Any = None, view: str = AR) -> mx.array:
         h = x + self.self_attn(self.input_layernorm(x), mask, cache, view)
         return h + self.mlp(self.post_attention_layernorm(h))
 
@@ -121,6 +126,9 @@ class OrthrusModel(nn.Module):
 
 
 class Model(nn.Module):
+    choice_kernel: Callable[..., mx.array] | None = None
+    """Chooses tokens from (logits, temperature, keys) on the device (`orthrus_mlx.acceleration`)."""
+
     def __init__(self, args: ModelArgs):
         super().__init__()
         self.args = args

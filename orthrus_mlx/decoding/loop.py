@@ -18,7 +18,7 @@ import mlx.core as mx
 from ..cache import KVCache
 from ..exactness import Exactness, target_pass
 from ..model import DIFFUSION, Model
-from ..sampling import Sampling
+from ..sampling import Sampling, position_keys
 from .choice import StepwiseChoice, matching_prefix
 from .policy import Policy
 from .prefill import Progress, prefill
@@ -79,6 +79,7 @@ class Decoder:
         self.block_size, self.stop_tokens, self.limit = block_size, frozenset(stop_tokens), limit
         self.stopped = False
         self.emitted = 0
+        self._choice_kernel = model.choice_kernel
         self._masks = mx.full((block_size - 1,), model.args.mask_token_id or 0, dtype=mx.int32)
         self._tokens: list[int] = []
         self._all_read: Callable[[], None] | None = None
@@ -103,7 +104,7 @@ class Decoder:
                     if self._all_read and self.emitted == 0:
                         self._all_read()
                     self.emitted += 1
-                    self.stats.tokens += 1
+                    self.stats.count_token(emission.row if emission.from_draft else None)
                     self._known += 1
                     self._tokens.append(emission.token)
                     self.stopped = emission.token in self.stop_tokens
@@ -149,7 +150,7 @@ class Decoder:
             self.cache.commit(accepted + 1)
             pending = mx.array(chosen[accepted:], dtype=mx.int32)
             cycle = [Emission(token, i < accepted, logits, i) for i, token in enumerate(chosen)]
-            self.stats.count_cycle(rows, accepted)
+            self.stats.count_cycle(rows)
             self.policy.observe(rows, len(cycle), clock.lap())
             # The next draft runs on the device while the consumer takes this cycle's tokens.
             again = self._rows(len(cycle)) > (self.stepwise is None) and not self.stop_tokens.intersection(chosen)
@@ -168,7 +169,7 @@ class Decoder:
             ahead = self._step(token) if self._rows(unread=1) == 1 else None
             self.stats.host_syncs += 1
             cycle = [Emission(cast(int, token.item()), False, logits, 0)]
-            self.stats.count_cycle(1, 0)
+            self.stats.count_cycle(1)
             self.policy.observe(1, 1, clock.lap())
             with clock.paused():
                 yield cycle
@@ -186,7 +187,7 @@ class Decoder:
         # The pass keeps its full width near the end of the text: it is what the view was trained on.
         block = mx.concatenate([pending, self._masks])
         hidden = self.model.model(block[None], self.cache, view=DIFFUSION)[0, : rows - 1]
-        drafts = self.sampling.choose(self.model.head(hidden), self.cache.offset + 1).astype(mx.int32)
+        drafts = self._choose(self.model.head(hidden), self.cache.offset + 1)
         mx.async_eval(drafts)
         self.stats.diffusion_passes += 1
         return drafts
@@ -199,7 +200,7 @@ class Decoder:
         """(tokens to emit, how many of them are accepted drafts, their logits [L, V]) by rule A."""
         if self.stepwise is not None:
             return self._verify_stepwise(self.stepwise, logits, drafts, position)
-        drafted, chosen = self._read(drafts, self.sampling.choose(logits, position))
+        drafted, chosen = self._read(drafts, self._choose(logits, position))
         chosen = self._until_stop(chosen[: matching_prefix(drafted, chosen) + 1])
         return chosen, matching_prefix(drafted, chosen), logits
 
@@ -227,10 +228,17 @@ class Decoder:
     def _step(self, pending: mx.array) -> tuple[mx.array, mx.array]:
         """Queue a one-token step: (token [1], logits [1, V]), and commit its row."""
         logits = self._target(pending)
-        token = self.sampling.choose(logits, self.cache.offset + 1).astype(mx.int32)
+        token = self._choose(logits, self.cache.offset + 1)
         self.cache.commit(1)
         mx.async_eval(token)
         return token, logits
+
+    def _choose(self, logits: mx.array, position: int) -> mx.array:
+        """Rule A for logits [L, V] of positions position ..: tokens int32 [L], on the kernel where there is one."""
+        if self._choice_kernel is None or self.sampling.filtered:
+            return self.sampling.choose(logits, position).astype(mx.int32)
+        keys = None if self.sampling.greedy else position_keys(self.sampling.seed, position, logits.shape[0])
+        return self._choice_kernel(logits, self.sampling.temperature, keys).astype(mx.int32)
 
     def _read(self, *arrays: mx.array) -> list[list[int]]:
         """The one place where a block cycle waits for the device."""

@@ -58,15 +58,20 @@ class DecodeStats:
             f"passes {self.ar_passes} ar + {self.diffusion_passes} diffusion, {self.exactness}"
         )
 
-    def count_cycle(self, rows: int, accepted: int) -> None:
+    def count_token(self, draft: int | None) -> None:
+        """Book an emitted token: the draft of that index, or the target's own choice (None)."""
+        self.tokens += 1
+        if draft is not None:
+            self.accepted += 1
+            self.accepted_at[draft] += 1
+
+    def count_cycle(self, rows: int) -> None:
         """Book a target pass over `rows` rows (one pending token, the rest drafts)."""
         self.cycles += 1
         self.target_rows[rows] = self.target_rows.get(rows, 0) + 1
         self.drafted += rows - 1
-        self.accepted += accepted
         missing = rows - 1 - len(self.drafted_at)
         self.drafted_at.extend([0] * missing)
         self.accepted_at.extend([0] * missing)
         for i in range(rows - 1):
             self.drafted_at[i] += 1
-            self.accepted_at[i] += i < accepted
