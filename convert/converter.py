@@ -123,10 +123,6 @@ def convert(
         raise CheckpointError(f"--mlx-path {str(mlx_path)!r} does not name a folder")
     try:
         check_target(target, force)
-        if revision is not None and Path(hf_path).expanduser().exists():
-            raise CheckpointError(
-                f"{hf_path}: is a local folder; --revision {revision} selects versions on the hub only"
-            )
         folder = resolve(hf_path, revision)
         check_apart(target, folder)
         source = open_source(folder)

@@ -436,7 +436,7 @@ def test_corrupt_sentencepiece_tokenizer(tmp_path, data):
         ({"layout": "zip"}, "layout 'zip' is not supported"),
         ({"max_shard_size": "5 sacks"}, "max shard size '5 sacks' is not a size"),
         ({"max_shard_size": 0}, "max shard size 0 is not a size"),
-        ({"revision": "v2"}, "is a local folder; --revision v2 selects versions on the hub only"),
+        ({"revision": "v2"}, "a local folder has no revisions ('v2')"),
     ],
     ids=str,
 )

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from .. import __version__
 from ..errors import OrthrusError
-from .terminal import is_terminal, one_line, report
+from .terminal import one_line, report
 
 COMMANDS = {
     "chat": "talk to a model",
@@ -94,8 +94,6 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 def _quiet_libraries() -> None:
     """Keep the libraries' advice about PyTorch and unknown model types off the terminal; the user's settings win."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    if not is_terminal(sys.stderr):
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
 def _read_and_write_any_text() -> None:
