@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 
 import mlx.core as mx
-import numpy as np
 import pytest
 
 from orthrus_mlx import load, mlx_generate
@@ -15,7 +14,7 @@ from orthrus_mlx.cli import train
 from orthrus_mlx.config import ModelArgs
 from orthrus_mlx.errors import TrainingError
 from orthrus_mlx.model import DIFFUSION, Model
-from orthrus_mlx.training import demo
+from orthrus_mlx.training import demo, evaluate
 from orthrus_mlx.training.checkpoint import save_model
 from orthrus_mlx.training.corpus.tokenizer import save_tokenizer, train_tokenizer
 from orthrus_mlx.training.parameters import flat_parameters, load_parameters
@@ -118,7 +117,9 @@ def test_data_without_answers_is_refused(qwen, tmp_path, capsys):
         train.run(arguments(qwen, path, tmp_path / "out"))
 
 
-def test_the_demo_command_goes_through_every_stage_and_skips_those_done(tmp_path, capsys):
+def test_the_demo_command_goes_through_every_stage_and_skips_those_done(tmp_path, capsys, monkeypatch):
+    # The model has learnt nothing, so its answers would all run to the limit.
+    monkeypatch.setattr(evaluate, "MAX_TOKENS", 40)
     out = tmp_path / "demo"
     flags = ["--out", str(out), "--smoke", "--workers", "1"]
     assert demo.main([*flags, "--until", "base"]) == 0
@@ -130,12 +131,20 @@ def test_the_demo_command_goes_through_every_stage_and_skips_those_done(tmp_path
     assert model.model.norm.weight.dtype == mx.bfloat16
     assert model.args.mask_token_id == SMOKE.vocab_size - 1
     card = (out / "README.md").read_text()
-    assert "A demonstration, not an assistant" in card and "| reasoning | " in card
+    assert "A demonstration, not an assistant" in card and "| reasoning | 0/1 | " in card
+    assert "Missed: reasoning answers (0.0%)" in card and "{" not in card
     prompt = tokenizer.apply_chat_template([{"role": "user", "content": "Hello"}], add_generation_prompt=True)
     assert len(list(mlx_generate(model, prompt, None, 9))) == 9
-    # The base that was trained is the one that ships.
+    # Co-training goes on from the base and moves both views.
     base, shipped = (mx.load(str(f / "model.safetensors")) for f in (out.with_name("demo-work") / "base", out))
-    assert all(np.array_equal(base[k].view(mx.uint16), shipped[k].view(mx.uint16)) for k in base)
+    assert set(base) == set(shipped)
+    assert not [k for k in base if base[k].ndim > 1 and mx.array_equal(base[k], shipped[k])]
+    diffusion = mx.load(str(out / "orthrus_diff.safetensors"))
+    assert not [
+        k
+        for k in diffusion
+        if k.endswith("proj_diff.weight") and mx.array_equal(diffusion[k], shipped[k.replace(DIFFUSION, "")])
+    ]
 
 
 def test_the_demo_command_out_of_time_leaves_a_run_to_continue(tmp_path, capsys):

@@ -63,11 +63,7 @@ def distillation_loss(model: Model, anchors_per_row: int, dtype: mx.Dtype) -> Lo
     Raises:
         TrainingError: `anchors_per_row` is not positive, or the model has no diffusion view.
     """
-    if anchors_per_row < 1:
-        raise TrainingError(f"anchors must be at least 1, not {anchors_per_row}")
-    K, mask_token = model.args.block_size, model.args.mask_token_id
-    if K is None or mask_token is None:
-        raise TrainingError(NO_VIEW)
+    K, mask_token = block_settings(model, anchors_per_row)
 
     def loss(parameters: Parameters, batch: Batch, key: mx.array) -> tuple[mx.array, Metrics]:
         tokens, segments, answers = batch
@@ -82,21 +78,43 @@ def distillation_loss(model: Model, anchors_per_row: int, dtype: mx.Dtype) -> Lo
         masks = mx.full((*anchors.shape, K - 1), mask_token, dtype=first.dtype)
         blocks = mx.concatenate([first, masks], axis=-1)
         drafted = block_pass(model, blocks, anchors, prefix, visible_prefix(anchors, segments))
-
-        student = model.head(drafted[:, :, : K - 1]).astype(mx.float32)
-        taught = mx.take_along_axis(hidden, rows.reshape(rows.shape[0], -1, 1), axis=1)
-        teacher = mx.stop_gradient(model.head(taught).astype(mx.float32)).reshape(student.shape)
-        # sum p (log p - log q), arranged so that few arrays of the size of the logits come to be.
-        each = (mx.softmax(teacher, axis=-1) * (teacher - student)).sum(axis=-1)
-        each = each + mx.logsumexp(student, axis=-1) - mx.logsumexp(teacher, axis=-1)
-        hits = (mx.argmax(teacher, axis=-1) == mx.argmax(mx.stop_gradient(student), axis=-1)) * counted
-        metrics = {
-            "agreement": mx.stack([hits.sum(), counted.sum()]),
-            "agreement_by_position": mx.stack([hits.sum(axis=(0, 1)), counted.sum(axis=(0, 1))]),
-        }
-        return (each * counted).sum() / mx.maximum(counted.sum(), 1.0), metrics
+        student, teacher = block_logits(model, drafted, hidden, rows)
+        each = divergence(student, teacher)
+        return (each * counted).sum() / mx.maximum(counted.sum(), 1.0), agreement(student, teacher, counted)
 
     return loss
+
+
+def block_settings(model: Model, anchors_per_row: int) -> tuple[int, int]:
+    """(block size, mask token). Raises TrainingError as `distillation_loss` does."""
+    if anchors_per_row < 1:
+        raise TrainingError(f"anchors must be at least 1, not {anchors_per_row}")
+    if model.args.block_size is None or model.args.mask_token_id is None:
+        raise TrainingError(NO_VIEW)
+    return model.args.block_size, model.args.mask_token_id
+
+
+def block_logits(model: Model, drafted: mx.array, hidden: mx.array, rows: mx.array) -> tuple[mx.array, mx.array]:
+    """Fp32 logits [B, A, K-1, V] of the blocks' hidden states, and of the teacher at its row positions, no gradient."""
+    student = model.head(drafted[:, :, :-1]).astype(mx.float32)
+    taught = mx.take_along_axis(mx.stop_gradient(hidden), rows.reshape(rows.shape[0], -1, 1), axis=1)
+    return student, mx.stop_gradient(model.head(taught).astype(mx.float32)).reshape(student.shape)
+
+
+def divergence(student: mx.array, teacher: mx.array) -> mx.array:
+    """KL(teacher || student) in nats over the last axis of logits."""
+    # sum p (log p - log q), arranged so that few arrays of the size of the logits come to be.
+    each = (mx.softmax(teacher, axis=-1) * (teacher - student)).sum(axis=-1)
+    return each + mx.logsumexp(student, axis=-1) - mx.logsumexp(teacher, axis=-1)
+
+
+def agreement(student: mx.array, teacher: mx.array, counted: mx.array) -> Metrics:
+    """How often the likeliest tokens are the same, in all and by block position."""
+    hits = (mx.argmax(teacher, axis=-1) == mx.argmax(mx.stop_gradient(student), axis=-1)) * counted
+    return {
+        "agreement": mx.stack([hits.sum(), counted.sum()]),
+        "agreement_by_position": mx.stack([hits.sum(axis=(0, 1)), counted.sum(axis=(0, 1))]),
+    }
 
 
 def counted_targets(

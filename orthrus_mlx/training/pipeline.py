@@ -18,14 +18,13 @@ from ..loading import load_model, load_tokenizer, read_config
 from ..model import Model
 from .checkpoint import copy_tokenizer, save_model, side_car_config, with_diffusion_view, write_json, write_text
 from .corpus import save_tokenizer, train_tokenizer, training_documents
-from .data import Rows, pack
-from .distill import diffusion_parameters, distillation_loss
-from .documents import CHUNK, documents_of_chunk, rows_of_chunk
+from .cotrain import cotraining_loss
+from .data import Rows
+from .documents import CHUNK, rows_of_chunk
 from .model_card import model_card
-from .parameters import load_parameters
+from .parameters import flat_parameters, load_parameters
 from .plan import STAGES, Plan, demo_config
 from .pretrain import initial_parameters, pretraining_loss
-from .self_answer import answer_documents
 from .trainer import Settings, Trainer
 
 
@@ -48,7 +47,6 @@ class Demo:
             "tokenizer": self.tokenizer_file,
             "rows": self.work / "pretrain.npz",
             "base": self.base / "config.json",
-            "answers": self.work / "distill.npz",
             "model": self.out / "config.json",
             "evaluation": self.out / "README.md",
         }
@@ -107,37 +105,19 @@ class Demo:
         save_model(model, config, self.base, mx.bfloat16)
         return True
 
-    def make_answers(self) -> bool:
-        plan = self.plan
-        first = -(-plan.documents // CHUNK)  # chunks the base has not seen
-        chunks = self._over_chunks(documents_of_chunk, first, plan.distill_documents, plan.row_length)
-        documents = list(itertools.chain.from_iterable(chunks))
-        config = read_config(self.base)
-        # Structured answers are what the base says anyway; open text it words in its own way.
-        answered = answer_documents(
-            load_model(self.base, config),
-            documents[: plan.answered_documents],
-            frozenset(config["eos_token_id"]),
-            plan.row_length,
-            plan.answer_batch,
-            _every_seconds("answers"),
-        )
-        pack(answered + documents[plan.answered_documents :], plan.row_length, plan.vocab_size).save(
-            self.work / "distill.npz"
-        )
-        return True
-
     def make_model(self) -> bool:
         plan = self.plan
+        first = -(-plan.documents // CHUNK)  # chunks the base has not seen
+        rows = Rows.concatenate(self._over_chunks(rows_of_chunk, first, plan.cotrain_documents, plan.row_length))
         config = side_car_config(demo_config(plan), plan.block_size, plan.vocab_size - 1)
         model = with_diffusion_view(load_model(self.base, read_config(self.base)), config)
         trainer = Trainer(
-            "distillation",
-            diffusion_parameters(model),
-            distillation_loss(model, plan.anchors, mx.bfloat16),
-            Rows.load(self.work / "distill.npz"),
-            Settings(plan.distill_steps, plan.distill_batch, plan.distill_rate, seed=plan.seed),
-            self.work / "distill",
+            "co-training",
+            {name: weight.astype(mx.float32) for name, weight in flat_parameters(model).items()},
+            cotraining_loss(model, plan.anchors, mx.bfloat16),
+            rows,
+            Settings(plan.cotrain_steps, plan.cotrain_batch, plan.cotrain_rate, seed=plan.seed),
+            self.work / "cotrain",
             {"anchors": plan.anchors, "block_size": plan.block_size},
             compiled=False,  # see distillation_loss
         )
@@ -158,18 +138,6 @@ class Demo:
         write_json(self.work / "evaluation.json", report)
         write_text(self.out / "README.md", model_card(self.plan, model, report))
         return True
-
-
-def _every_seconds(name: str, seconds: float = 5.0) -> Any:
-    printed = time.monotonic()
-
-    def progress(done: int, total: int) -> None:
-        nonlocal printed
-        if time.monotonic() - printed > seconds or done == total:
-            printed = time.monotonic()
-            say(f"{name}: {done}/{total}")
-
-    return progress
 
 
 def say(text: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-STAGES = ("tokenizer", "rows", "base", "answers", "model", "evaluation")
+STAGES = ("tokenizer", "rows", "base", "model", "evaluation")
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,11 @@ class Plan:
     pretrain_steps: int = 10_500
     pretrain_batch: int = 64
     pretrain_rate: float = 2e-3
-    distill_documents: int = 300_000
-    answered_documents: int = 50_000
-    distill_steps: int = 8_000
-    distill_batch: int = 24
-    distill_rate: float = 1.5e-3
-    anchors: int = 48
-    answer_batch: int = 1024
+    cotrain_documents: int = 500_000
+    cotrain_steps: int = 3_530
+    cotrain_batch: int = 24
+    cotrain_rate: float = 1e-3
+    anchors: int = 32
     questions: int = 200
     decoded: int = 40
     seed: int = 0
@@ -52,12 +50,10 @@ SMOKE = Plan(
     documents=60,
     pretrain_steps=3,
     pretrain_batch=2,
-    distill_documents=8,
-    answered_documents=6,
-    distill_steps=3,
-    distill_batch=2,
+    cotrain_documents=8,
+    cotrain_steps=3,
+    cotrain_batch=2,
     anchors=4,
-    answer_batch=8,
     questions=1,
     decoded=1,
 )

@@ -39,23 +39,29 @@ def pretraining_loss(model: Model, dtype: mx.Dtype) -> Loss:
     """
 
     def loss(parameters: Parameters, batch: Batch, key: mx.array) -> tuple[mx.array, Metrics]:
-        tokens, segments, answers = batch
+        tokens, segments, _ = batch
         load_parameters(model, parameters, lambda p: p.astype(dtype))
         # Looked up in fp32: the gradient is a sum over thousands of occurrences, too many for bfloat16.
         embeddings = parameters["model.embed_tokens.weight"][tokens].astype(dtype)
         hidden, _ = packed_pass(model, tokens, segments, embeddings)
-        logits = model.head(hidden[:, :-1]).astype(mx.float32)
-        targets = tokens[:, 1:]
-        inside = (segments[:, 1:] == segments[:, :-1]) & (segments[:, 1:] > 0)
-        answer = (inside & (answers[:, 1:] > 0)).astype(mx.float32)
-        weight = answer + PROMPT_WEIGHT * (inside.astype(mx.float32) - answer)
-        each = nn.losses.cross_entropy(logits, targets)
-        hits = (mx.argmax(mx.stop_gradient(logits), axis=-1) == targets) * answer
-        metrics = {
-            "answer_loss": mx.stack([(each * answer).sum(), answer.sum()]),
-            "answer_accuracy": mx.stack([hits.sum(), answer.sum()]),
-        }
-        total = (each * weight).sum() / mx.maximum(weight.sum(), 1.0)
-        return total, {k: mx.stop_gradient(v) for k, v in metrics.items()}
+        return next_token_loss(model, hidden, batch)
 
     return loss
+
+
+def next_token_loss(model: Model, hidden: mx.array, batch: Batch) -> tuple[mx.array, Metrics]:
+    """Cross-entropy of the AR view's hidden states [B, L, hidden] over a packed batch, and its metrics."""
+    tokens, segments, answers = batch
+    logits = model.head(hidden[:, :-1]).astype(mx.float32)
+    targets = tokens[:, 1:]
+    inside = (segments[:, 1:] == segments[:, :-1]) & (segments[:, 1:] > 0)
+    answer = (inside & (answers[:, 1:] > 0)).astype(mx.float32)
+    weight = answer + PROMPT_WEIGHT * (inside.astype(mx.float32) - answer)
+    each = nn.losses.cross_entropy(logits, targets)
+    hits = (mx.argmax(mx.stop_gradient(logits), axis=-1) == targets) * answer
+    metrics = {
+        "answer_loss": mx.stack([(each * answer).sum(), answer.sum()]),
+        "answer_accuracy": mx.stack([hits.sum(), answer.sum()]),
+    }
+    total = (each * weight).sum() / mx.maximum(weight.sum(), 1.0)
+    return total, {k: mx.stop_gradient(v) for k, v in metrics.items()}

@@ -55,7 +55,12 @@ def visible_prefix(anchors: mx.array, segments: mx.array) -> mx.array:
 
 
 def block_pass(
-    model: Model, blocks: mx.array, anchors: mx.array, prefix: list[KeysValues], visible: mx.array
+    model: Model,
+    blocks: mx.array,
+    anchors: mx.array,
+    prefix: list[KeysValues],
+    visible: mx.array,
+    embeddings: mx.array | None = None,
 ) -> mx.array:
     """The diffusion view over token ids `blocks` [B, A, K] standing at positions `anchors` [B, A].
 
@@ -64,7 +69,8 @@ def block_pass(
     """
     B, A, K = blocks.shape
     offsets = anchors.reshape(-1)
-    x = model.model.embed_tokens(blocks.reshape(B * A, K))
+    x = model.model.embed_tokens(blocks) if embeddings is None else embeddings
+    x = x.reshape(B * A, K, -1)
     for layer, (keys, values) in zip(model.layers, prefix, strict=True):
         attention = layer.self_attn
         q, k, v = attention.qkv(layer.input_layernorm(x), offsets, DIFFUSION)
