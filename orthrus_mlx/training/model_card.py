@@ -84,7 +84,7 @@ def model_card(plan: Plan, model: Model, report: dict[str, Any]) -> str:
         mask_token=model.args.mask_token_id,
         figures="\n".join(_line(family, figures) for family, figures in report.items()),
         aims=_aims(report),
-        machine=f"{platform.system()} {platform.machine()}, MLX {version("mlx")}, device {mx.default_device()}",
+        machine=f"{platform.system()} {platform.machine()}, MLX {version('mlx')}, {mx.default_device().type.name}",
     )
 
 
