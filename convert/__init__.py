@@ -12,7 +12,7 @@ __all__ = ["Conversion", "Progress", "convert"]
 
 
 def __getattr__(name: str) -> Any:
-    # mlx-lm and transformers are a second of import, which declaring the command's flags does without.
+    # MLX, NumPy and the hub's client are half a second of import, which declaring the command's flags does without.
     if name in __all__:
         return getattr(import_module(".converter", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from orthrus_mlx.errors import ConfigError
-from orthrus_mlx.loading import MODES
+from orthrus_mlx.weights import QUANTIZATION_MODES
 
 _AFFINE_DEFAULT = {"bits": 4, "group size": 64}  # as in mlx-lm; the other modes leave no choice
 
@@ -22,9 +22,11 @@ class Quantization:
     @classmethod
     def make(cls, mode: str = "affine", bits: int | None = None, group_size: int | None = None) -> Quantization:
         """Fill in the mode's defaults. Raises ConfigError for what MLX does not have."""
-        if mode not in MODES:
-            raise ConfigError(f"quantisation mode {mode!r} is not supported; expected one of {', '.join(MODES)}")
-        groups, widths = MODES[mode]
+        if mode not in QUANTIZATION_MODES:
+            raise ConfigError(
+                f"quantisation mode {mode!r} is not supported; expected one of {', '.join(QUANTIZATION_MODES)}"
+            )
+        groups, widths = QUANTIZATION_MODES[mode]
         chosen = {}
         for what, value, allowed in (("bits", bits, widths), ("group size", group_size, groups)):
             default = _AFFINE_DEFAULT[what] if mode == "affine" else allowed[0]

@@ -18,19 +18,13 @@ from .config import ModelArgs
 from .errors import CheckpointError, ConfigError
 from .hub import resolve
 from .json_file import read_object
-from .model import DIFFUSION, Model
+from .model import Model
 from .safetensors_file import TensorEntry, check_shapes, open_checkpoint
+from .weights import DIFFUSION, QUANTIZATION_MODES
 
 Parameters = list[tuple[str, mx.array]]
 _FLOATS = ("F32", "F16", "BF16")
 _UNSIGNED = {mx.uint32: ("U32",), mx.uint8: ("U8",)}
-MODES = {
-    "affine": ((32, 64, 128), (2, 3, 4, 5, 6, 8)),
-    "mxfp4": ((32,), (4,)),
-    "nvfp4": ((16,), (4,)),
-    "mxfp8": ((32,), (8,)),
-}
-"""Quantisation modes of MLX: the group sizes and the bits that each takes."""
 
 
 def demo_folder() -> Path:
@@ -155,7 +149,7 @@ def _checked_settings(path: str, chosen: Any, width: int) -> dict[str, Any]:
     own = chosen.get(path)
     merged = {k: chosen.get(k) for k in ("group_size", "bits", "mode")} | (own if isinstance(own, dict) else {})
     mode, group_size, bits = merged.get("mode") or "affine", merged.get("group_size"), merged.get("bits")
-    groups, widths = MODES.get(mode, ((), ())) if isinstance(mode, str) else ((), ())
+    groups, widths = QUANTIZATION_MODES.get(mode, ((), ())) if isinstance(mode, str) else ((), ())
     whole = isinstance(group_size, int) and isinstance(bits, int)
     if not whole or group_size not in groups or bits not in widths or width % group_size:
         raise ConfigError(

@@ -13,8 +13,9 @@ from orthrus_mlx.cache import KVCache
 from orthrus_mlx.config import ModelArgs
 from orthrus_mlx.decoding.stats import DecodeStats
 from orthrus_mlx.generation import mlx_generate
-from orthrus_mlx.model import DIFFUSION, Model, parameter_shapes
+from orthrus_mlx.model import DIFFUSION, Model
 from orthrus_mlx.sampling import gumbel, position_keys
+from orthrus_mlx.weights import parameter_shapes
 
 TOLERANCE = 1e-4
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
@@ -100,10 +101,10 @@ CHOICES = {
 
 
 @pytest.mark.parametrize("chosen", CHOICES.values(), ids=CHOICES)
-@pytest.mark.parametrize("block_size", [1, 2, 7, 16])
+@pytest.mark.parametrize("block_size", [1, 3, 16])
 def test_the_cycle_emits_the_reference_s_tokens_and_accepts_the_same_drafts(chosen, block_size):
     settings = tiny.config()
-    seed, length = 17, 24
+    seed, length = 17, 18
     accepted = 0
     for model_seed in range(2):
         drawn = tiny.weights(settings, model_seed)
