@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from orthrus_mlx.config import ModelArgs
+from orthrus_mlx.weights import is_diffusion
 
-from .plan import FLOATS, WeightPlan, is_diffusion, module_path
+from .plan import FLOATS, WeightPlan, module_path
 from .quantization import Quantization
 
 # Carried over beside the model's own settings. Whatever else a config holds (auto_map and model_file name code

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from orthrus_mlx.errors import CheckpointError
 from orthrus_mlx.safetensors_file import BACKBONE, DIFFUSION, DTYPE_BITS, TensorEntry, quoted
+from orthrus_mlx.weights import is_diffusion
 
 from .quantization import Quantization
 
@@ -71,10 +72,6 @@ class FilePlan:
 def module_path(tensor_name: str) -> str:
     """The module a weight belongs to, as mlx-lm's quantisation settings name it."""
     return tensor_name.removesuffix(".weight")
-
-
-def is_diffusion(tensor_name: str) -> bool:
-    return module_path(tensor_name).endswith("_diff")
 
 
 def plan_weights(

@@ -11,9 +11,8 @@ from orthrus_mlx.config import ModelArgs
 from orthrus_mlx.errors import CheckpointError, ConfigError
 from orthrus_mlx.json_file import read_object
 from orthrus_mlx.safetensors_file import TensorEntry, check_shapes, open_checkpoint
-from orthrus_mlx.weights import parameter_shapes
+from orthrus_mlx.weights import is_diffusion, parameter_shapes
 
-from .plan import is_diffusion
 from .tokenizer import check_tokenizer
 
 

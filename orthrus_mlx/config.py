@@ -131,8 +131,19 @@ def _read_diffusion(config: dict[str, Any], args: ModelArgs) -> None:
     for key in ("block_size", "mask_token_id"):
         if key not in named:
             raise ConfigError(f"config.json: {key} is missing; an Orthrus model needs block_size and mask_token_id")
-    args.block_size = _integer(config, "block_size", 2, MAX_BLOCK_SIZE)
+    args.block_size = _block_size(config)
     args.mask_token_id = _integer(config, "mask_token_id", 0, args.vocab_size - 1)
+
+
+def _block_size(config: dict[str, Any]) -> int:
+    size = config["block_size"]
+    if isinstance(size, int) and size > MAX_BLOCK_SIZE:
+        raise ConfigError(
+            f"config.json: block_size {size!r:.80} is more than {MAX_BLOCK_SIZE}: from 33 rows on, MLX's 32-row tiles "
+            "double and so does the cost of a pass (docs/exactness.md); "
+            f"set it to {MAX_BLOCK_SIZE}: drafts get shorter, the text stays"
+        )
+    return _integer(config, "block_size", 2, MAX_BLOCK_SIZE)
 
 
 def _refuse_unsupported(config: dict[str, Any]) -> None:

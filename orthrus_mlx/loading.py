@@ -20,7 +20,7 @@ from .hub import resolve
 from .json_file import read_object
 from .model import Model
 from .safetensors_file import TensorEntry, check_shapes, open_checkpoint
-from .weights import DIFFUSION, QUANTIZATION_MODES
+from .weights import QUANTIZATION_MODES, is_diffusion
 
 Parameters = list[tuple[str, mx.array]]
 _FLOATS = ("F32", "F16", "BF16")
@@ -82,7 +82,7 @@ def load_model(folder: Path, config: dict[str, Any], *, lazy: bool = False) -> M
     """The model alone, weights read from `folder`; `config` is from `read_config`."""
     tensors = open_checkpoint(folder)
     args = ModelArgs.from_dict(config)
-    if not args.has_diffusion_view and any(f"proj{DIFFUSION}." in name for name in tensors):
+    if not args.has_diffusion_view and any(map(is_diffusion, tensors)):
         raise ConfigError(
             f"{folder}/config.json: block_size and mask_token_id are missing, but the folder has diffusion weights"
         )
@@ -135,7 +135,7 @@ def _quantize(model: Model, config: dict[str, Any], tensors: dict[str, TensorEnt
     diffusion = orthrus.get("quantization") if isinstance(orthrus, dict) else backbone
 
     def settings(path: str, module: nn.Module) -> dict[str, Any] | bool:
-        chosen = diffusion if path.endswith(DIFFUSION) else backbone
+        chosen = diffusion if is_diffusion(path) else backbone
         if not chosen or not hasattr(module, "to_quantized") or f"{path}.scales" not in tensors:
             return False
         return _checked_settings(path, chosen, module.weight.shape[-1])

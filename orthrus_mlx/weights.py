@@ -17,6 +17,11 @@ QUANTIZATION_MODES = {
 """MLX's modes: the group sizes and the bits that each takes."""
 
 
+def is_diffusion(name: str) -> bool:
+    """Whether a tensor or a module of this name belongs to the diffusion view."""
+    return f"{DIFFUSION}." in f"{name}."
+
+
 def parameter_shapes(args: ModelArgs) -> dict[str, tuple[int, ...]]:
     """Name and shape of every unquantised tensor that `args` demands, in Hugging Face's names."""
     dim, D = args.hidden_size, args.head_dim

@@ -103,7 +103,7 @@ REFUSED = {
     "side-car lacks": ({"orthrus": {"block_size": 8}}, "`orthrus` lacks mask_token_id; convert the checkpoint again"),
     "side-car kind": ({"orthrus": 5}, "`orthrus` must be an object"),
     "block size 1": ({"block_size": 1}, r"block_size must be an integer in 2\.\.32, not 1"),
-    "block size 33": ({"block_size": 33}, r"block_size must be an integer in 2\.\.32, not 33"),
+    "block size 33": ({"block_size": 33}, "block_size 33 is more than 32: from 33 rows on, .*; set it to 32"),
     "block size text": ({"block_size": "32"}, r"block_size must be an integer in 2\.\.32, not '32'"),
     "mask id": ({"mask_token_id": 64}, r"mask_token_id must be an integer in 0\.\.63, not 64"),
     "mask id negative": ({"mask_token_id": -1}, r"mask_token_id must be an integer in 0\.\.63, not -1"),

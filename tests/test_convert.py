@@ -340,3 +340,14 @@ def test_the_module_runs_and_its_errors_are_one_line_with_exit_code_1(tmp_path):
     assert second.returncode == 1
     assert second.stderr == ("error: out: already exists; choose another --mlx-path, or replace it with --force\n")
     assert second.stdout == ""
+
+
+def test_a_conversion_needs_neither_mlx_lm_nor_transformers(tmp_path):
+    write_checkpoint(tmp_path / "source")
+    program = (
+        "import sys\n"
+        "from orthrus_mlx.convert import convert\n"
+        "convert('source', 'out', quantize=True)\n"
+        "assert not {'mlx_lm', 'transformers'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)

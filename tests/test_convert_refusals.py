@@ -315,8 +315,8 @@ def test_source_that_is_not_there(tmp_path):
     [
         ({"model_type": "llama"}, "model_type 'llama' is not supported"),
         ({"model_type": ...}, "model_type None is not supported"),
-        ({"block_size": 33}, "block_size must be an integer in 2..32, not 33"),
-        ({"block_size": 64}, "block_size must be an integer in 2..32, not 64"),
+        ({"block_size": 33}, "block_size 33 is more than 32: from 33 rows on, MLX's 32-row tiles double"),
+        ({"block_size": 64}, "set it to 32: drafts get shorter, the text stays"),
         ({"block_size": 1}, "block_size must be an integer in 2..32, not 1"),
         ({"block_size": "32"}, "block_size must be"),
         ({"block_size": ...}, "block_size is missing"),

@@ -252,7 +252,7 @@ REFUSED = {
     "attention bias": (change_config(attention_bias=True), "attention_bias is on"),
     "unknown model type": (change_config(model_type="llama"), "model_type 'llama' is not supported"),
     "no block size": (change_config(block_size=None), "block_size is missing; an Orthrus model needs"),
-    "block size 33": (change_config(block_size=33), r"block_size must be an integer in 2\.\.32, not 33"),
+    "block size 33": (change_config(block_size=33), "block_size 33 is more than 32: .*; set it to 32"),
     "mask id": (change_config(mask_token_id=288), r"mask_token_id must be an integer in 0\.\.287, not 288"),
     "no settings for diffusion weights": (
         change_config(model_type="qwen3", block_size=None, mask_token_id=None),
@@ -367,7 +367,7 @@ def test_a_quantised_checkpoint_that_cannot_be_used_is_refused_by_name(sound_qua
 PATHS = {
     "absent folder": ("./absent/model", "no such folder, and not a Hugging Face id"),
     "no id": ("no-such-thing", r"no such folder, and not a Hugging Face id \(owner/name\)"),
-    "unreachable hub": ("owner/model", "not downloaded yet, and the hub cannot be reached|the download failed"),
+    "unreachable hub": ("owner/model", "downloaded yet, and the hub cannot be reached|the download failed"),
     "home of nobody": ("~nobody-at-all/model", "cannot be opened"),
     "too long": ("a" * 5000, "cannot be opened"),
     "zero byte": ("a\0b", "no such folder|cannot be opened"),

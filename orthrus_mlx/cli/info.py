@@ -126,13 +126,13 @@ def _quantisation(model: Model, *, diffusion: bool) -> str:
     """The forms that the matrices of a view really have; the config may ask for one that they are too narrow for."""
     import mlx.nn as nn
 
-    from ..model import DIFFUSION
+    from ..weights import is_diffusion
 
     forms = Counter(
         f"{module.mode}, {module.bits} bits, groups of {module.group_size}" if hasattr(module, "bits") else ""
         for path, module in model.named_modules()
         if isinstance(module, nn.Linear | nn.Embedding | nn.QuantizedLinear | nn.QuantizedEmbedding)
-        and path.endswith(DIFFUSION) == diffusion
+        and is_diffusion(path) == diffusion
     )
     total = forms.total()
     del forms[""]
