@@ -6,11 +6,12 @@ from functools import cache
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 
 from . import kernels
 from .cache import LayerCache
 from .kernels import AttentionShape, Plan
-from .model import Model
+from .model import AR, DIFFUSION, Model
 
 
 def accelerate(model: Model, mode: str | None = None) -> Plan:
@@ -23,16 +24,53 @@ def accelerate(model: Model, mode: str | None = None) -> Plan:
         The plan, also kept as `model.kernels`. Without Metal it is empty and the model is left as it is.
     """
     args = model.args
+    if mx.metal.is_available() and kernels.requested_mode(mode) != "off":
+        pack(model)
     shape = AttentionShape(args.num_attention_heads, args.num_key_value_heads, args.head_dim, args.num_hidden_layers)
     weights = kernels.model_weights(model, tied_head=args.tie_word_embeddings)
     plan = kernels.make_plan(weights, shape, model.model.norm.weight.dtype, mode)
+    install(model, plan)
+    return plan
+
+
+def pack(model: Model) -> None:
+    """Join q, k and v, and gate and up, into one weight each, in place: seven launches of a layer become four.
+
+    A row of a product depends on its own weight row only, so joining them changes no bits within a kernel family.
+    """
+    views = (AR, DIFFUSION) if model.args.has_diffusion_view else (AR,)
+    for layer in model.layers:
+        for view in views:
+            _join(layer.self_attn, [f"{name}_proj{view}" for name in "qkv"], f"qkv_proj{view}")
+        _join(layer.mlp, ["gate_proj", "up_proj"], "gate_up_proj")
+        # Layer by layer, so that no more than one layer's weights are there twice.
+        mx.eval(layer.parameters())
+
+
+def _join(parent: nn.Module, names: list[str], joined: str) -> None:
+    """Replace the linear layers `names` of `parent` by one; layers of different formats are left as they are."""
+    layers = [parent[name] for name in names]
+    first = layers[0]
+    formats = {(type(m), getattr(m, "bits", 0), getattr(m, "group_size", 0), getattr(m, "mode", "")) for m in layers}
+    if len(formats) > 1 or any(set(m) != set(first) or "bias" in m for m in layers):
+        return
+    kind: Any = type(first)
+    one = kind.__new__(kind)
+    one.__dict__.update(first.__dict__)
+    dict.update(one, {name: mx.concatenate([m[name] for m in layers]) for name in first})
+    for name in names:
+        del parent[name]
+    parent[joined] = one
+
+
+def install(model: Model, plan: Plan) -> None:
+    """Make `model` compute as `plan` says, in place."""
     plan.install(model)
-    if plan.attention is not None:
-        for layer in model.layers:
-            layer.self_attn.block_attention = _over_cache(plan.attention)
+    attention = None if plan.attention is None else _over_cache(plan.attention)
+    for layer in model.layers:
+        layer.self_attn.block_attention = attention
     model.choice_kernel = kernels.choose if plan.choice else None
     model.kernels = plan
-    return plan
 
 
 def _over_cache(family: str) -> Any:

@@ -30,6 +30,7 @@ class Attention(nn.Module):
     def __init__(self, args: ModelArgs):
         super().__init__()
         dim, head_dim = args.hidden_size, args.head_dim
+        self.head_dim = head_dim
         self.n_heads = args.num_attention_heads
         self.n_kv_heads = args.num_key_value_heads
         self.scale = head_dim**-0.5
@@ -54,11 +55,14 @@ class Attention(nn.Module):
         `offset` is an int, or an int array [B] with one first position per batch row.
         """
         B, L, _ = x.shape
-        q = self[f"q_proj{view}"](x).reshape(B, L, self.n_heads, -1)
-        k = self[f"k_proj{view}"](x).reshape(B, L, self.n_kv_heads, -1)
-        v = self[f"v_proj{view}"](x).reshape(B, L, self.n_kv_heads, -1)
-        q = self[f"q_norm{view}"](q).transpose(0, 2, 1, 3)
-        k = self[f"k_norm{view}"](k).transpose(0, 2, 1, 3)
+        if f"qkv_proj{view}" in self:
+            split = self.n_heads * self.head_dim, (self.n_heads + self.n_kv_heads) * self.head_dim
+            q, k, v = mx.split(self[f"qkv_proj{view}"](x), split, axis=-1)
+        else:
+            q, k, v = (self[f"{name}_proj{view}"](x) for name in "qkv")
+        v = v.reshape(B, L, self.n_kv_heads, -1)
+        q = self[f"q_norm{view}"](q.reshape(B, L, self.n_heads, -1)).transpose(0, 2, 1, 3)
+        k = self[f"k_norm{view}"](k.reshape(B, L, self.n_kv_heads, -1)).transpose(0, 2, 1, 3)
         return self.rope(q, offset=offset), self.rope(k, offset=offset), v.transpose(0, 2, 1, 3)
 
     def output(self, attended: mx.array, view: str) -> mx.array:
@@ -84,7 +88,11 @@ class MLP(nn.Module):
         self.up_proj = nn.Linear(dim, hidden_dim, bias=False)
 
     def __call__(self, x: mx.array) -> mx.array:
-        return self.down_proj(swiglu(self.gate_proj(x), self.up_proj(x)))
+        if "gate_up_proj" in self:
+            gate, up = mx.split(self.gate_up_proj(x), 2, axis=-1)
+        else:
+            gate, up = self.gate_proj(x), self.up_proj(x)
+        return self.down_proj(swiglu(gate, up))
 
 
 class TransformerBlock(nn.Module):

@@ -12,7 +12,7 @@ kernels are executed in tests by an emulator on Linux (docs/kernels.md); they ha
 
 from .attention import attention_reference, block_attention, causal_mask, full_mask, tree_mask
 from .linear import LinearWeight, block_linear, linear_reference
-from .plan import AttentionShape, Plan, make_plan, model_weights
+from .plan import AttentionShape, Plan, make_plan, model_weights, requested_mode
 from .verify import accepted_path, accepted_path_reference, choose, choose_reference
 
 __all__ = [
@@ -31,5 +31,6 @@ __all__ = [
     "linear_reference",
     "make_plan",
     "model_weights",
+    "requested_mode",
     "tree_mask",
 ]
