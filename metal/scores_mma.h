@@ -75,7 +75,8 @@ METAL_FUNC void tile_scores(const device T* query, float scale, Rows rows, int f
 
 // Scores of the 32 positions from `unit` on, for query rows r0 .. r0 + 8 * TILES - 1 of a key/value head; -inf where
 // there is nothing to see. Cached position p is row p - cached_first of `cached`. `scratch` is the simdgroup's own,
-// 8 * MAX_ROWS floats: block rows are scored by number, then each query row picks its own for each position.
+// 8 * MAX_ROWS floats: block rows are scored by number, then each query row picks its own for each position. The
+// caller puts a barrier between calls that share it.
 template <typename T, int D, int TILES, typename Cached, typename Block>
 METAL_FUNC void unit_scores(
     const device T* q,
@@ -104,6 +105,9 @@ METAL_FUNC void unit_scores(
     if (unit + UNIT > offset) {
       float block_scores[TILE_SCORES];
       tile_scores<T, D>(query, scale, block, 0, L, lane, block_scores);
+      if (t > 0) {
+        simdgroup_barrier(mem_flags::mem_threadgroup);
+      }
 #pragma unroll
       for (int i = 0; i < TILE_SCORES; ++i) {
         scratch[score_row(lane) * MAX_ROWS + score_key(lane, i)] = block_scores[i];
@@ -117,7 +121,6 @@ METAL_FUNC void unit_scores(
           own[i] = seen ? scratch[score_row(lane) * MAX_ROWS + nodes[row * MAX_ROWS + place]] : -INFINITY;
         }
       }
-      simdgroup_barrier(mem_flags::mem_threadgroup);
     }
     if (r >= rows) {
 #pragma unroll
