@@ -128,7 +128,7 @@ def stream_generate(
     temperature: float = 0.0,
     stop: str | Sequence[str] = (),
     **options: Unpack[Options],
-) -> Iterator[GenerationResponse]:
+) -> Generator[GenerationResponse]:
     """Stream the model's continuation of `prompt` as text, as `mlx_lm.stream_generate` does.
 
     Args:
@@ -141,6 +141,10 @@ def stream_generate(
 
     Yields:
         A response per token; the last one has a `finish_reason` and carries the EOS token if that ended the text.
+        Closed early, the cache is left valid.
+
+    Raises:
+        RequestError: an argument is out of range, or the prompt leaves no room in the context.
     """
     if not isinstance(tokenizer, TokenizerWrapper):
         tokenizer = TokenizerWrapper(tokenizer)
@@ -156,6 +160,9 @@ def generate(model: Model, tokenizer: Any, prompt: str | Sequence[int], verbose:
     Args:
         verbose: print the text while it comes, then mlx-lm's block of figures and the cycle statistics.
         options: those of `stream_generate`.
+
+    Raises:
+        RequestError: as `stream_generate`.
     """
     if verbose:
         print("=" * 10)
@@ -167,15 +174,20 @@ def generate(model: Model, tokenizer: Any, prompt: str | Sequence[int], verbose:
         text += response.text
     if verbose and response is not None:
         print()
-        print("=" * 10)
-        if not text:
-            print("No text generated for this prompt")
-            return text
-        print(f"Prompt: {response.prompt_tokens} tokens, {response.prompt_tps:.3f} tokens-per-sec")
-        print(f"Generation: {response.generation_tokens} tokens, {response.generation_tps:.3f} tokens-per-sec")
-        print(f"Peak memory: {response.peak_memory:.3f} GB")
-        print(f"Cycles: {response.stats.summary()}")
+        print_figures(text, response)
     return text
+
+
+def print_figures(text: str, last: GenerationResponse) -> None:
+    """Print mlx-lm's block of figures and the cycle statistics of the `text` that the response `last` ended."""
+    print("=" * 10)
+    if not text:
+        print("No text generated for this prompt")
+        return
+    print(f"Prompt: {last.prompt_tokens} tokens, {last.prompt_tps:.3f} tokens-per-sec")
+    print(f"Generation: {last.generation_tokens} tokens, {last.generation_tps:.3f} tokens-per-sec")
+    print(f"Peak memory: {last.peak_memory:.3f} GB")
+    print(f"Cycles: {last.stats.summary()}")
 
 
 class _Session:
@@ -272,7 +284,7 @@ class _Session:
                 if self._lender is not None:
                     self.cache.write_to(self._lender)
 
-    def responses(self, tokenizer: TokenizerWrapper, stops: StopStrings) -> Iterator[GenerationResponse]:
+    def responses(self, tokenizer: TokenizerWrapper, stops: StopStrings) -> Generator[GenerationResponse]:
         detokenizer = tokenizer.detokenizer
         emissions = self.emissions()
         try:

@@ -173,6 +173,12 @@ def test_generate_prints_the_text_alone_when_not_verbose(capsys, parrot):
     assert generated(capsys, parrot, "-p", "hello", "-m", "3", "--verbose", "False") == "hellohellohello\n"
 
 
+def test_generate_says_so_when_there_is_no_text(capsys, parrot):
+    end = token_id(parrot, "<|im_end|>")
+    text = generated(capsys, parrot, "-p", "hello", f"--logit-bias={end}=1e6")
+    assert text.splitlines() == ["=" * 10, "=" * 10, "No text generated for this prompt"]
+
+
 def test_generate_reads_the_prompt_from_stdin(capsys, parrot, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO("hello\nwho are you\n"))
     text = generated(capsys, parrot, "-p", "-", "-m", "1", "--ignore-chat-template")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -104,13 +104,12 @@ class Conversation:
         return self._remembered(turns, prompt, responses)
 
     def _remembered(
-        self, turns: list[Message], prompt: list[int], responses: Iterator[GenerationResponse]
+        self, turns: list[Message], prompt: list[int], responses: Generator[GenerationResponse]
     ) -> Generator[GenerationResponse]:
         """`responses`, and at their end, whatever brought it about, the chat and the cache in step with them."""
         text, tokens = "", []
         try:
-            # `stream_generate` gives an iterator to type checkers and a generator to `closing`.
-            with closing(responses):  # type: ignore[type-var]
+            with closing(responses):
                 for response in responses:
                     text += response.text
                     tokens.append(response.token)

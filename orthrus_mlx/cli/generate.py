@@ -13,7 +13,6 @@ from .terminal import has_colour, well_formed
 
 if TYPE_CHECKING:
     from ..cache import KVCache
-    from ..generation import GenerationResponse
 
 _QUERY = "<query>"
 
@@ -39,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Answer one prompt on stdout. Raises OrthrusError; returns the exit code."""
-    from ..generation import stream_generate
+    from ..generation import print_figures, stream_generate
     from .answer_printer import AnswerPrinter
     from .progress import PrefillBar
     from .prompts import opens_thought, think_markers
@@ -71,15 +70,17 @@ def run(args: argparse.Namespace) -> int:
         prompt_progress_callback=bar.update,
         **options,
     )
+    text = ""
     try:
-        with closing(responses):  # type: ignore[type-var]
+        with closing(responses):
             for response in responses:
                 printer.feed(response.text, response.from_draft)
+                text += response.text
     finally:
         bar.stop()
         printer.close()
     if figures:
-        _print_figures(response)
+        print_figures(text, response)
     return 0
 
 
@@ -116,15 +117,6 @@ def _prompt(args: argparse.Namespace, tokenizer: Any, question: str, *, cached: 
         return rendered(question), False
     # As in mlx-lm: the cache holds the beginning of this very message, the prompt is what follows it.
     return rendered(question)[rendered(_QUERY).index(_QUERY) :], False
-
-
-def _print_figures(response: GenerationResponse) -> None:
-    """mlx-lm's block of figures, and the cycle statistics."""
-    print("=" * 10)
-    print(f"Prompt: {response.prompt_tokens} tokens, {response.prompt_tps:.3f} tokens-per-sec")
-    print(f"Generation: {response.generation_tokens} tokens, {response.generation_tps:.3f} tokens-per-sec")
-    print(f"Peak memory: {response.peak_memory:.3f} GB")
-    print(f"Cycles: {response.stats.summary()}")
 
 
 def _boolean(text: str) -> bool:
