@@ -106,6 +106,15 @@ def test_an_answer_cut_short_stays_in_the_chat_and_the_cache_stays_valid(random_
     assert say(chat, "what is this") == fresh_answer(random_loaded, _with(chat, -2), "what is this")
 
 
+@pytest.mark.parametrize(("options", "tokens"), [({}, 3), ({"stop": "ohel"}, 2)], ids=["Ctrl-C", "stop string"])
+def test_figures_of_an_answer_cut_short_count_the_drafts_that_were_shown(parrot_loaded, options, tokens):
+    responses = conversation(parrot_loaded, **options).answer("hello")
+    *_, last = islice(responses, tokens)
+    responses.close()
+    assert (last.stats.tokens, last.stats.accepted, last.stats.drafted) == (tokens, tokens, 7)
+    assert sum(last.stats.accepted_at) == tokens
+
+
 def _with(chat: Conversation, drop: int) -> Conversation:
     """The chat as it stood `-drop` messages ago, for rendering only."""
     earlier = Conversation(chat._model, chat._tokenizer, system=chat.system, template_options={}, options={})
