@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from orthrus_mlx.units import byte_count
+
 if TYPE_CHECKING:
     from .converter import Conversion
     from .quantization import Quantization
@@ -63,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _summary(result: Conversion) -> str:
     lines = [
-        f"Wrote {result.path}: {_bytes(result.written_bytes)} from {_bytes(result.source_bytes)}"
+        f"Wrote {result.path}: {byte_count(result.written_bytes)} from {byte_count(result.source_bytes)}"
         f" in {result.seconds:.1f} s, read back and verified",
         f"  backbone   {_form(result.quantization)}",
     ]
@@ -71,7 +73,7 @@ def _summary(result: Conversion) -> str:
         lines.append(f"  diffusion  {_form(result.diff_quantization)}, block size {result.args.block_size}")
     else:
         lines.append("  diffusion  none: a plain Qwen3, which decodes one token at a time")
-    lines += [f"  {name}  {_bytes(size)}" for name, size in result.files.items()]
+    lines += [f"  {name}  {byte_count(size)}" for name, size in result.files.items()]
     if result.dropped:
         lines.append(f"  left out   {', '.join(result.dropped)}: not needed")
     lines.append(f"Next: orthrus-mlx chat --model {result.path}")
@@ -82,10 +84,3 @@ def _form(quantization: Quantization | None) -> str:
     if quantization is None:
         return "not quantised"
     return f"{quantization.mode}, {quantization.bits} bits, groups of {quantization.group_size}"
-
-
-def _bytes(count: int) -> str:
-    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if count >= size:
-            return f"{count / size:.2f} {unit}"
-    return f"{count} bytes"

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from orthrus_mlx.errors import CheckpointError
+from orthrus_mlx.units import byte_count
 
 
 def check_target(target: Path, force: bool) -> None:
@@ -37,7 +38,7 @@ def check_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise CheckpointError(
-            f"{folder}: not enough disk space: {needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free;"
+            f"{folder.parent}: not enough disk space: {byte_count(needed)} needed, {byte_count(free)} free;"
             " free some or choose another --mlx-path"
         )
 

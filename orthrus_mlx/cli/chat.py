@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from ..errors import OrthrusError, RequestError
+from ..units import byte_count
 from .options import REAL_MODEL, add_generation_arguments, add_model_arguments, generation_options, template_options
 from .terminal import DIM, has_colour, is_terminal, printable, report, styled, well_formed
 
@@ -195,7 +196,7 @@ class Chat:
             self._note(line)
         self._note(
             f"context: {conversation.context_used} of {conversation.context_length} tokens, "
-            f"KV cache {conversation.cache_bytes / 1e6:.2f} MB"
+            f"KV cache {byte_count(conversation.cache_bytes)}"
         )
         self._note(f"exactness: {conversation.exactness} ({conversation.exactness.evidence})")
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
+from ..atomic_file import write_json
 from ..errors import CheckpointError, RequestError
 from ..json_file import read_object
 from .prompts import Message
@@ -23,9 +21,11 @@ def save_chat(file: Path, *, model: str, system: str | None, messages: list[Mess
     """
     if file.exists() and not _is_chat(file):
         raise RequestError(f"{file}: exists and is not a saved chat; give another name")
+    if not file.parent.is_dir():
+        raise RequestError(f"{file}: there is no folder {file.parent}; give another name")
     chat = {"format": FORMAT, "model": model, "system": system, "messages": messages}
     try:
-        _write(file, json.dumps(chat, ensure_ascii=False, indent=2) + "\n")
+        write_json(file, chat)
     except OSError as error:
         raise RequestError(f"{file}: cannot be written ({error.strerror}); give another name") from error
 
@@ -61,16 +61,3 @@ def _is_chat(file: Path) -> bool:
         return read_object(file).get("format") == FORMAT
     except CheckpointError:
         return False
-
-
-def _write(file: Path, text: str) -> None:
-    descriptor, partial = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(partial).replace(file)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..units import byte_count
 from .options import add_model_arguments
 from .terminal import printable
 
@@ -111,8 +112,8 @@ def _settings(folder: Path, config: dict[str, Any], model: Model) -> list[Row]:
         rows.append(("diffusion", _quantisation(model, diffusion=True)))
     return [
         *rows,
-        ("weights in memory", _bytes(sum(p.nbytes for p in parameters.values()))),
-        ("KV cache", f"{kv_bytes} bytes per token, {_bytes(kv_bytes * args.context_length)} for a full context"),
+        ("weights in memory", byte_count(sum(p.nbytes for p in parameters.values()))),
+        ("KV cache", f"{kv_bytes} bytes per token, {byte_count(kv_bytes * args.context_length)} for a full context"),
     ]
 
 
@@ -141,7 +142,7 @@ def _quantisation(model: Model, *, diffusion: bool) -> str:
 
 def _files(folder: Path) -> list[Row]:
     files = sorted(f for f in folder.iterdir() if f.suffix in (".safetensors", ".json"))
-    return [(f.name, _bytes(f.stat().st_size)) for f in files]
+    return [(f.name, byte_count(f.stat().st_size)) for f in files]
 
 
 def _exactness(model: Model) -> list[Row]:
@@ -149,10 +150,3 @@ def _exactness(model: Model) -> list[Row]:
 
     found = exactness_of(model)
     return [("target passes", str(found)), ("evidence", found.evidence)]
-
-
-def _bytes(count: int) -> str:
-    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if count >= size:
-            return f"{count / size:.2f} {unit}"
-    return f"{count} bytes"

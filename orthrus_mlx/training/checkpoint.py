@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 
+from ..atomic_file import write_json
 from ..config import ModelArgs
 from ..errors import TrainingError
 from ..model import DIFFUSION, Model
@@ -28,22 +27,6 @@ TOKENIZER_FILES = (
     "chat_template.jinja",
     "generation_config.json",
 )
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file, atomically."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file, atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def save_model(model: Model, config: dict[str, Any], folder: Path, dtype: mx.Dtype | None = None) -> None:

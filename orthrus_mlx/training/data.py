@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import bisect
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..atomic_file import replacing
 from ..errors import TrainingError
 
 Encode = Callable[[str], list[int]]
@@ -137,14 +137,8 @@ class Rows:
 
     def save(self, path: str | Path) -> None:
         """Write an `.npz`, atomically."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        with partial.open("wb") as file:
+        with replacing(Path(path)) as partial, partial.open("wb") as file:
             np.savez(file, tokens=self.tokens, segments=self.segments, answers=self.answers)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
 
     @classmethod
     def load(cls, path: str | Path) -> Rows:

@@ -13,10 +13,11 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from ..atomic_file import write_json, write_text
 from ..config import ModelArgs
 from ..loading import load_model, load_tokenizer, read_config
 from ..model import Model
-from .checkpoint import copy_tokenizer, save_model, side_car_config, with_diffusion_view, write_json, write_text
+from .checkpoint import copy_tokenizer, save_model, side_car_config, with_diffusion_view
 from .corpus import save_tokenizer, train_tokenizer, training_documents
 from .cotrain import cotraining_loss
 from .data import Rows

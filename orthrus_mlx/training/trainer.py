@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import signal
 import time
 import zlib
@@ -20,6 +19,7 @@ from typing import Any, cast
 import mlx.core as mx
 import numpy as np
 
+from ..atomic_file import replacing
 from ..errors import TrainingError
 from .data import BatchOrder, Rows
 from .optimizer import AdamW, cosine_schedule
@@ -242,9 +242,5 @@ class _Interrupt:
 
 def write_safetensors(path: Path, arrays: Parameters, metadata: dict[str, str]) -> None:
     """Write a safetensors file, atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.partial.safetensors")
-    mx.save_safetensors(str(partial), arrays, metadata)
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
+    with replacing(path) as partial:
+        mx.save_safetensors(str(partial), arrays, metadata)

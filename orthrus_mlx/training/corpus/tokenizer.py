@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
+from orthrus_mlx.atomic_file import write_json, write_text
 from orthrus_mlx.errors import TrainingError
 from orthrus_mlx.training.corpus.chat import CHAT_TEMPLATE, END_OF_TEXT, MASK, TURN_END, TURN_START
 
@@ -78,19 +76,5 @@ def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> None:
         "unk_token": None,
     }
     target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
-    _write(target / "tokenizer.json", tokenizer.to_str(pretty=True))
-    _write(target / "tokenizer_config.json", json.dumps(config, indent=2) + "\n")
-
-
-def _write(path: Path, text: str) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_text(target / "tokenizer.json", tokenizer.to_str(pretty=True))
+    write_json(target / "tokenizer_config.json", config)
