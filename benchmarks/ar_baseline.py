@@ -9,9 +9,11 @@ per-pair ratios. Tokens are compared too: a faster wrong answer is no answer.
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import statistics
 import time
+from importlib.metadata import version
 
 import mlx.core as mx
 import mlx_lm
@@ -55,13 +57,13 @@ def main() -> None:
         ratios.append(seconds["mlx_lm"] / seconds["orthrus_mlx"])
     quartiles = statistics.quantiles(ratios, n=4)
     print(
-        f"{platform.machine()} {platform.system()}, device {mx.default_device()}, mlx {mx.__version__}, {args.tokens} tokens"
+        f"{platform.machine()} {platform.system()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}, "
+        f"device {mx.default_device().type.name}, mlx {version('mlx')}, {args.tokens} tokens"
     )
     for name, values in rates.items():
         print(f"{name:12} {statistics.median(values):8.1f} tok/s (median of {args.repeats})")
-    print(
-        f"ratio orthrus_mlx / mlx_lm: {statistics.median(ratios):.3f} (quartiles {quartiles[0]:.3f}..{quartiles[2]:.3f})"
-    )
+    spread = f"quartiles {quartiles[0]:.3f}..{quartiles[2]:.3f}"
+    print(f"ratio orthrus_mlx / mlx_lm: {statistics.median(ratios):.3f} ({spread})")
 
 
 if __name__ == "__main__":
