@@ -290,7 +290,7 @@ def test_a_write_that_fails_leaves_the_cache_as_it_was(monkeypatch: pytest.Monke
     def full(*args, **kwargs):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(json, "dump", full)
+    monkeypatch.setattr("os.fsync", full)
     assert tuning.timings("another layer", one(1)) == {"fma/1": 7.0}
     assert tuning.cache_file().read_bytes() == before
     assert [file.name for file in tuning.cache_file().parent.iterdir()] == ["kernels.json"]

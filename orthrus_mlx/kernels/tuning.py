@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import platform
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -20,6 +19,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import mlx.core as mx
+
+from ..atomic_file import write_json
 
 Timing = Mapping[str, float]
 """Milliseconds by variant and row count, "fma/16" for example."""
@@ -73,7 +74,7 @@ def timings(what: str, variants: Mapping[str, Sequence[Callable[[], mx.array]]])
     measured = {name: measure(calls) for name, calls in variants.items()}
     # A home that cannot be written to costs measuring again, nothing else.
     with suppress(OSError):
-        _write(cache_file(), {**_read(cache_file()), key: measured})
+        write_json(cache_file(), {**_read(cache_file()), key: measured})
     return measured
 
 
@@ -87,17 +88,3 @@ def _read(path: Path) -> dict[str, dict[str, float]]:
 
 def _valid(entry: object) -> bool:
     return isinstance(entry, dict) and all(isinstance(ms, float) and 0 < ms < float("inf") for ms in entry.values())
-
-
-def _write(path: Path, entries: dict[str, dict[str, float]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w") as file:
-            json.dump(entries, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(partial).replace(path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
