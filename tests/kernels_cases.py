@@ -40,6 +40,19 @@ def make_weight(rng: np.random.Generator, N: int, K: int, form: str, dtype: mx.D
     return LinearWeight(*mx.quantize(w, group_size=group_size, bits=width), group_size, width)
 
 
+def make_large_weight(rng: np.random.Generator, N: int, K: int, form: str) -> LinearWeight:
+    """The same from random bits, in bfloat16: a hundred million normal numbers take longer than the kernel."""
+    if form == "dense":
+        # sign and mantissa at random, magnitudes from K^-0.5 up to four times that
+        exponent = np.uint16(127 - round(np.log2(K) / 2)) << np.uint16(7)
+        drawn = rng.integers(0, 2**16, (N, K), dtype=np.uint16)
+        return LinearWeight(mx.array((drawn & np.uint16(0x80FF)) + exponent).view(mx.bfloat16))
+    width, group_size = int(form[6]), int(form[8:])
+    words = mx.array(rng.integers(0, 2**32, (N, K * width // 32), dtype=np.uint32))
+    scales = normal(rng, (N, K // group_size), mx.bfloat16, K**-0.5 / 2**width)
+    return LinearWeight(words, scales, scales * -(2 ** (width - 1)), group_size, width)
+
+
 def weight_values(weight: LinearWeight) -> np.ndarray:
     """The weight [N, K] in float64, dequantised by hand for the affine formats."""
     if weight.scales is None:
