@@ -53,6 +53,7 @@ def load(
 
     Raises:
         CheckpointError: the checkpoint is missing, damaged or not of this kind; the message names the culprit.
+        RequestError: `kernels` is none of the three.
     """
     folder = resolve(path_or_hf_repo, revision)
     config = read_config(folder)
@@ -63,12 +64,16 @@ def load(
 
 
 def load_model_and_tokenizer(repo_id: str | Path) -> tuple[Model, TokenizerWrapper]:
-    """`load` under the name that the official Orthrus code gives it."""
+    """`load` under the name that the official Orthrus code gives it. Raises CheckpointError as `load`."""
     return load(repo_id)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """`config.json`, with `generation_config.json`'s EOS ids where there are any, as mlx-lm reads them."""
+    """`config.json`, with `generation_config.json`'s EOS ids where there are any, as mlx-lm reads them.
+
+    Raises:
+        CheckpointError: one of them is no JSON object, or `config.json` is missing.
+    """
     config = read_object(folder / "config.json")
     generation = folder / "generation_config.json"
     if generation.is_file():
@@ -79,7 +84,12 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def load_model(folder: Path, config: dict[str, Any], *, lazy: bool = False) -> Model:
-    """The model alone, weights read from `folder`; `config` is from `read_config`."""
+    """The model alone, weights read from `folder`; `config` is from `read_config`. No kernels are installed.
+
+    Raises:
+        ConfigError: a setting of `config` is missing, contradictory or cannot be honoured.
+        CheckpointError: weights are missing, damaged, mis-shaped, or do not fit `config`.
+    """
     tensors = open_checkpoint(folder)
     args = ModelArgs.from_dict(config)
     if not args.has_diffusion_view and any(map(is_diffusion, tensors)):

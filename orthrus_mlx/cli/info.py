@@ -1,4 +1,4 @@
-"""`orthrus-mlx info`: versions, device, a model's settings, and what the exactness probe found."""
+"""`orthrus-mlx info`: versions, device, a model's settings, the kernels chosen for it, what the probe found."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
     _print_section("Package", _package())
     _print_section("Device", _device())
 
+    from ..acceleration import accelerate
     from ..loading import load_model, read_config
     from .progress import spinner
     from .start import model_folder
@@ -42,6 +43,10 @@ def run(args: argparse.Namespace) -> int:
         model = load_model(folder, config)
     _print_section("Model", _settings(folder, config, model))
     _print_section("Files", _files(folder))
+    # Only now: kernels join and replace the layers that were counted above.
+    with spinner("Testing and timing kernels"):
+        plan = accelerate(model)
+    _print_section("Kernels", [_labelled(note) for note in plan.notes])
     with spinner("Comparing the bits of passes of different widths"):
         found = _exactness(model)
     _print_section("Exactness", found)
@@ -54,6 +59,11 @@ def _print_section(title: str, rows: Iterable[Row]) -> None:
     print(title)
     for label, value in rows:
         print(f"  {label:<{width}}  {printable(value)}")
+
+
+def _labelled(note: str) -> Row:
+    label, _, value = note.partition(": ")
+    return label, value
 
 
 def _package() -> list[Row]:
