@@ -70,7 +70,8 @@ def resolve(path_or_hf_repo: str | Path, revision: str | None = None) -> Path:
         ) from error
     except LocalEntryNotFoundError as error:
         raise CheckpointError(
-            f"{at}: not (wholly) downloaded yet, and the hub cannot be reached; check the network"
+            f"{at}: no such folder here, not (wholly) downloaded yet, and the hub cannot be reached; "
+            "check the name and the network"
         ) from error
     except HFValidationError as error:  # the client's idea of a name is narrower
         raise CheckpointError(neither) from error

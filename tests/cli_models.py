@@ -93,7 +93,7 @@ def token_id(folder: Path, text: str) -> int:
     return Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text).ids[0]
 
 
-COMMAND = [sys.executable, "-c", "import sys; from orthrus_mlx.cli.main import main; sys.exit(main())"]
+COMMAND = [sys.executable, "-m", "orthrus_mlx"]
 
 
 def run_process(*arguments: str, environment: dict[str, str], stdin: str = "") -> subprocess.CompletedProcess[str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..generation import GenerationResponse
+from ..units import counted
 
 
 def answer_line(last: GenerationResponse) -> str:
     """Speed, tokens per cycle, accepted and verified drafts, and exactness of the answer that `last` ends."""
     stats = last.stats
     return (
-        f"[{_counted(last.generation_tokens, 'token')}, {last.generation_tps:.1f} tok/s | "
+        f"[{counted(last.generation_tokens, 'token')}, {last.generation_tps:.1f} tok/s | "
         f"{stats.tokens_per_cycle:.2f} tokens per cycle | "
         f"{stats.accepted}/{stats.drafted} drafts accepted | {stats.exactness}]"
     )
@@ -51,14 +52,10 @@ class ChatStats:
         rate = self.tokens / self.seconds if self.seconds else 0.0
         per_cycle = self.tokens / self.cycles if self.cycles else 0.0
         return [
-            f"{_counted(self.answers, 'answer')}: {_counted(self.tokens, 'token')} "
+            f"{counted(self.answers, 'answer')}: {counted(self.tokens, 'token')} "
             f"in {self.seconds:.2f} s, {rate:.1f} tok/s",
-            f"{_counted(self.cycles, 'cycle')}, {per_cycle:.2f} tokens per cycle, "
+            f"{counted(self.cycles, 'cycle')}, {per_cycle:.2f} tokens per cycle, "
             f"{self.accepted}/{self.drafted} drafts accepted",
             f"passes: {self.ar_passes} autoregressive, {self.diffusion_passes} diffusion",
-            f"prompts: {_counted(self.read, 'token')} read, {self.reused} found in the cache",
+            f"prompts: {counted(self.read, 'token')} read, {self.reused} found in the cache",
         ]
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

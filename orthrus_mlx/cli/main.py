@@ -46,7 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str]) -> int:
-    args = _parser(argv).parse_args(argv)
+    parser = _parser(argv)
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        # By the command's own parser, whose --help lists the flags that there are.
+        getattr(args, "parser", parser).error(f"unrecognized arguments: {' '.join(unknown)}")
     _quiet_libraries()
     _read_and_write_any_text()
     try:
@@ -87,7 +91,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
             module = import_module(f"{__package__}.{name}")
             command.add_argument("--verbose", action="store_true", help="show the trace of an error")
             module.add_arguments(command)
-            command.set_defaults(run=module.run)
+            command.set_defaults(run=module.run, parser=command)
     return parser
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from .options import number
 
 DESCRIPTION = (
     "Train the diffusion view of a dense Qwen3 checkpoint by distilling its own AR view; the base stays as it is. "
@@ -14,25 +18,41 @@ DESCRIPTION = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     parser.description = DESCRIPTION
-    parser.add_argument("--model", required=True, help="folder or Hugging Face id of an unquantised Qwen3")
-    parser.add_argument("--data", required=True, type=Path, help='JSONL: {"messages": [..]} or {"text": ".."} a line')
-    parser.add_argument("--output", required=True, type=Path, help="folder for the trained model")
+    parser.add_argument(
+        "--model", required=True, metavar="PATH_OR_ID", help="folder or Hugging Face id of an unquantised Qwen3"
+    )
+    parser.add_argument(
+        "--data",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help='JSONL: {"messages": [..]} or {"text": ".."} a line',
+    )
+    parser.add_argument("--output", required=True, type=Path, metavar="PATH", help="folder for the trained model")
     parser.add_argument(
         "--self-answer",
         action="store_true",
         help="replace the last answer of every chat by the model's own greedy one (recommended)",
     )
-    parser.add_argument("--block-size", type=int, default=32, help="rows of a block, 2..32 (default 32)")
-    parser.add_argument("--mask-token-id", type=int, help="an unused row of the embedding (default: the first)")
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--batch-size", type=int, default=8, help="rows per step")
-    parser.add_argument("--anchors", type=int, default=48, help="blocks per row")
-    parser.add_argument("--row-length", type=int, default=1024, help="tokens per row; longer documents are cut")
-    parser.add_argument("--answer-batch", type=int, default=64, help="prompts answered at once")
-    parser.add_argument("--learning-rate", type=float, default=2e-4, help="peak of the cosine schedule")
-    parser.add_argument("--seed", type=int, default=0)
+
+    def add_number(flag: str, kind: Callable[[str], Any], default: float, meaning: str) -> None:
+        parser.add_argument(flag, type=kind, default=default, metavar="N", help=f"{meaning} (default: {default})")
+
+    add_number("--block-size", int, 32, "rows of a block, 2..32")
+    parser.add_argument(
+        "--mask-token-id", type=int, metavar="ID", help="an unused row of the embedding (default: the first)"
+    )
+    add_number("--steps", int, 2000, "optimiser steps")
+    add_number("--batch-size", int, 8, "rows per step")
+    add_number("--anchors", int, 48, "blocks per row")
+    add_number("--row-length", int, 1024, "tokens per row; longer documents are cut")
+    add_number("--answer-batch", number(int, 1), 64, "prompts answered at once")
+    add_number("--learning-rate", float, 2e-4, "peak of the cosine schedule")
+    add_number("--seed", number(int, 0, 2**32 - 1), 0, "of the order of rows and the choice of blocks")
     parser.add_argument("--resume", action="store_true", help="continue the run in OUTPUT/training")
-    parser.add_argument("--stop-after-minutes", type=float, help="write a checkpoint and stop (exit code 3)")
+    parser.add_argument(
+        "--stop-after-minutes", type=float, metavar="MINUTES", help="write a checkpoint and stop (exit code 3)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ..units import counted
+
 
 @dataclass
 class DecodeStats:
@@ -53,7 +55,7 @@ class DecodeStats:
     def summary(self) -> str:
         """The counts on one line."""
         return (
-            f"{self.cycles} cycles, {self.tokens_per_cycle:.2f} tokens per cycle, "
+            f"{counted(self.cycles, 'cycle')}, {self.tokens_per_cycle:.2f} tokens per cycle, "
             f"accepted {self.accepted}/{self.drafted} drafts, "
             f"passes {self.ar_passes} ar + {self.diffusion_passes} diffusion, {self.exactness}"
         )
