@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 
 # MLX compiles CPU kernels with g++ at run time, seconds per kernel: only tests of compilation turn that on.
 os.environ.setdefault("MLX_DISABLE_COMPILE", "1")
 # No test may reach a hub, whatever a checkpoint or a library asks for.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+
+# A shell that starts the suite in the background has SIGINT ignored, and so would every program that the tests
+# start and interrupt: a handler of our own is not inherited, being ignored is.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 from hypothesis import HealthCheck, settings

@@ -125,8 +125,9 @@ def cache_folder() -> Path:
 
 @cache
 def _sources() -> bytes:
+    # With their whole path, which the compiled code names in its messages: each checkout compiles its own.
     files = [Path(__file__), *sorted(CPP.iterdir())]
-    return b"".join(path.name.encode() + path.read_bytes() for path in files)
+    return b"".join(str(path).encode() + path.read_bytes() for path in files)
 
 
 def _key(*parts: object) -> str:
