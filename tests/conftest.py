@@ -11,12 +11,12 @@ os.environ.setdefault("MLX_DISABLE_COMPILE", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 
+import pytest
+from hypothesis import HealthCheck, settings
+
 # A shell that starts the suite in the background has SIGINT ignored, and so would every program that the tests
 # start and interrupt: a handler of our own is not inherited, being ignored is.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-import pytest
-from hypothesis import HealthCheck, settings
 
 settings.register_profile(
     "suite",
