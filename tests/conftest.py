@@ -9,7 +9,6 @@ import signal
 os.environ.setdefault("MLX_DISABLE_COMPILE", "1")
 # No test may reach a hub, whatever a checkpoint or a library asks for.
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 
 import pytest
 from hypothesis import HealthCheck, settings
