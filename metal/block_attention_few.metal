@@ -1,4 +1,4 @@
-// block_attention, few rows: a key/value head's query rows (heads times block rows) number at most ROWS.
+// block_attention, few rows: a key/value head's query rows (heads times block rows) fit one tile of scores.
 //
 // Tiling: a threadgroup takes one key/value head and one chunk of 256 positions with 8 simdgroups. First each
 // simdgroup scores one unit of 32 keys for all rows, keys straight from device memory; then weights go to threadgroup
@@ -6,7 +6,7 @@
 // of D for its rows.
 // Bytes read per pass: each cached key and value once per key/value head.
 // Arithmetic: fp32, 2 D fma per row and key. Reduction order, and why it is the row's own: attention.h.
-  constexpr int TILES = ROWS / TILE_ROWS;
+  constexpr int ROWS = TILE_ROWS;
   constexpr int PAIRS = D / 2;
   constexpr int PARTIES = 256 / PAIRS;
   constexpr int OWN = ROWS > PARTIES ? ROWS / PARTIES : 1;
@@ -33,43 +33,36 @@
 
   // Score one unit
   const int unit = chunk * CHUNK + own_unit * UNIT;
-  float scores[TILES * TILE_SCORES];
+  float scores[TILE_SCORES];
   if (unit < start + L) {
-    unit_scores<T, D, TILES>(queries, 0, rows, L, scale[0], cached_keys, 0, start, own_keys, nodes, counts,
-                             weights + own_unit * 8 * MAX_ROWS, unit, lane, scores);
+    unit_scores<T, D, 1>(queries, 0, rows, L, scale[0], cached_keys, 0, start, own_keys, nodes, counts,
+                         weights + own_unit * ROWS * MAX_ROWS, unit, lane, scores);
   } else {
 #pragma unroll
-    for (int i = 0; i < TILES * TILE_SCORES; ++i) {
+    for (int i = 0; i < TILE_SCORES; ++i) {
       scores[i] = -INFINITY;
     }
   }
-#pragma unroll
-  for (int t = 0; t < TILES; ++t) {
-    const float peak = unit_peak(scores + t * TILE_SCORES);
-    if (lane == score_lane(score_row(lane), 0)) {
-      peaks[(t * TILE_ROWS + score_row(lane)) * 8 + own_unit] = peak;
-    }
+  const int own_row = score_row(lane);
+  const float own_peak = unit_peak(scores);
+  if (lane == score_lane(own_row, 0)) {
+    peaks[own_row * 8 + own_unit] = own_peak;
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
 
   // Weigh it under the peak so far
+  float peak_so_far = peaks[own_row * 8];
+  for (int u = 1; u <= own_unit; ++u) {
+    peak_so_far = max(peak_so_far, peaks[own_row * 8 + u]);
+  }
 #pragma unroll
-  for (int t = 0; t < TILES; ++t) {
-    const int r = t * TILE_ROWS + score_row(lane);
-    float peak = peaks[r * 8];
-    for (int u = 1; u <= own_unit; ++u) {
-      peak = max(peak, peaks[r * 8 + u]);
-    }
-    float own[TILE_SCORES];
-#pragma unroll
-    for (int i = 0; i < TILE_SCORES; ++i) {
-      own[i] = weight(scores[t * TILE_SCORES + i], peak);
-      weights[r * CHUNK + own_unit * UNIT + score_key(lane, i)] = own[i];
-    }
-    const float mass = unit_mass(own);
-    if (lane == score_lane(score_row(lane), 0)) {
-      masses[r * 8 + own_unit] = mass;
-    }
+  for (int i = 0; i < TILE_SCORES; ++i) {
+    scores[i] = weight(scores[i], peak_so_far);
+    weights[own_row * CHUNK + own_unit * UNIT + score_key(lane, i)] = scores[i];
+  }
+  const float own_mass = unit_mass(scores);
+  if (lane == score_lane(own_row, 0)) {
+    masses[own_row * 8 + own_unit] = own_mass;
   }
 
   // Sum the values, unit after unit

@@ -48,25 +48,29 @@
 
 #pragma unroll
     for (int part = 0; part < VALUES; part += PIECE) {
-      // Fetch x: tile row = row of x, tile column = chunk along K
-      float x_values[ROW_TILES][2][PIECE];
-#pragma unroll
-      for (int i = 0; i < ROW_TILES; ++i) {
-        const int m = i * 8 + row;
-#pragma unroll
-        for (int e = 0; e < 2; ++e) {
-          const int at = step * STEP + (column + e) * VALUES + part;
-          load_values<T, PIECE, ALIGNED>(x + size_t(m) * K, at, m < M ? K : 0, x_values[i][e]);
-        }
-      }
+      float2 w_pairs[PIECE][2];
 #pragma unroll
       for (int j = 0; j < PIECE; ++j) {
 #pragma unroll
         for (int t = 0; t < 2; ++t) {
-          const float2 w_pair = float2(Weights::value(chunks[t][0], part + j), Weights::value(chunks[t][1], part + j));
+          w_pairs[j][t] = float2(Weights::value(chunks[t][0], part + j), Weights::value(chunks[t][1], part + j));
+        }
+      }
 #pragma unroll
-          for (int i = 0; i < ROW_TILES; ++i) {
-            multiply_accumulate(sums[i][t], float2(x_values[i][0][j], x_values[i][1][j]), w_pair);
+      for (int i = 0; i < ROW_TILES; ++i) {
+        // Fetch x: tile row = row of x, tile column = chunk along K
+        const int m = i * 8 + row;
+        float x_values[2][PIECE];
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          const int at = step * STEP + (column + e) * VALUES + part;
+          load_values<T, PIECE, ALIGNED>(x + size_t(m) * K, at, m < M ? K : 0, x_values[e]);
+        }
+#pragma unroll
+        for (int j = 0; j < PIECE; ++j) {
+#pragma unroll
+          for (int t = 0; t < 2; ++t) {
+            multiply_accumulate(sums[i][t], float2(x_values[0][j], x_values[1][j]), w_pairs[j][t]);
           }
         }
       }

@@ -21,6 +21,20 @@ METAL_FUNC int score_index(int octet, int) {
   return octet;
 }
 
+// A lane's part of the products of a query with 4 keys.
+template <int RUN>
+METAL_FUNC void key_products(thread const float* x, thread const float* k, thread float* dots) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    float dot = 0.0f;
+#pragma unroll
+    for (int e = 0; e < RUN; ++e) {
+      dot = fma(x[e], k[i * RUN + e], dot);
+    }
+    dots[i] = dot;
+  }
+}
+
 // Scores of the 32 positions from `unit` on, for query rows r0 .. r0 + 4 * TILES - 1 of a key/value head; -inf where
 // there is nothing to see. Cached position p is row p - cached_first of `cached`.
 template <typename T, int D, int TILES, typename Cached, typename Block>
@@ -43,52 +57,58 @@ METAL_FUNC void unit_scores(
   constexpr int RUN = D / 16;
   const int d = lane % 16 * RUN;
 #pragma unroll
-  for (int o = 0; o < 4; ++o) {
-    const int octet = unit + 8 * o;
-    const bool all_cached = octet + 8 <= offset;
-    float k[4][RUN];
-    if (all_cached) {
+  for (int t = 0; t < TILES; ++t) {
+    float x[4][RUN];
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        cached.template load<RUN>(octet + 2 * i + lane / 16 - cached_first, d, k[i]);
-      }
+    for (int j = 0; j < 4; ++j) {
+      load_query<T, RUN>(q + size_t(min(r0 + 4 * t + j, rows - 1)) * D + d, scale, x[j]);
     }
 #pragma unroll
-    for (int t = 0; t < TILES; ++t) {
-      float dots[16];
+    for (int o = 0; o < 4; ++o) {
+      const int octet = unit + 8 * o;
+      const bool all_cached = octet + 8 <= offset;
+      float k[4 * RUN];
+      if (all_cached) {
 #pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        const int r = min(r0 + 4 * t + j, rows - 1);
-        const int row = r % L;
-        float x[RUN];
-        load_query<T, RUN>(q + size_t(r) * D + d, scale, x);
-
-        // Keys of the block: this row's own choice for each position
-        if (!all_cached) {
+        for (int i = 0; i < 4; ++i) {
+          cached.template load<RUN>(octet + 2 * i + lane / 16 - cached_first, d, k + i * RUN);
+        }
+      }
+      float dots[16];
+      if (all_cached) {
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+          key_products<RUN>(x[j], k, dots + j * 4);
+        }
+      } else {
+        // Keys of the block: each row's own choice for each position. One row after the other, or four rows' keys
+        // would be in registers at once.
+#pragma unroll 1
+        for (int j = 0; j < 4; ++j) {
+          const int r = min(r0 + 4 * t + j, rows - 1);
+          const int row = r % L;
 #pragma unroll
           for (int i = 0; i < 4; ++i) {
             const int p = octet + 2 * i + lane / 16;
             if (p < offset) {
-              cached.template load<RUN>(p - cached_first, d, k[i]);
+              cached.template load<RUN>(p - cached_first, d, k + i * RUN);
             } else if (p - offset < counts[row]) {
-              block.template load<RUN>(nodes[row * MAX_ROWS + p - offset], d, k[i]);
+              block.template load<RUN>(nodes[row * MAX_ROWS + p - offset], d, k + i * RUN);
             } else {
 #pragma unroll
               for (int e = 0; e < RUN; ++e) {
-                k[i][e] = 0.0f;
+                k[i * RUN + e] = 0.0f;
               }
             }
           }
-        }
-
+          float own_x[RUN];
+          float own_dots[4];
+          load_query<T, RUN>(q + size_t(r) * D + d, scale, own_x);
+          key_products<RUN>(own_x, k, own_dots);
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          float dot = 0.0f;
-#pragma unroll
-          for (int e = 0; e < RUN; ++e) {
-            dot = fma(x[e], k[i][e], dot);
+          for (int i = 0; i < 16; ++i) {
+            dots[i] = i / 4 == j ? own_dots[i % 4] : j == 0 ? 0.0f : dots[i];
           }
-          dots[j * 4 + i] = dot;
         }
       }
       sum_over_lanes<16, 16>(dots, lane);

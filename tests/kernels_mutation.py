@@ -193,8 +193,10 @@ FAULTS = [
     Fault(ATTENTION["mma"], "mixed units miss the block", "if (unit + UNIT > offset)", "if (unit >= offset)"),
     Fault(ATTENTION["fma"], "the mask is not looked at", "((word >> j) & 1) != 0", "true"),
     Fault(ATTENTION["mma"], "node lists overlap", "nodes + thread_index * MAX_ROWS", "nodes + thread_index * 8"),
-    Fault(ATTENTION["fma"], "queries of other rows", "q + size_t(r) * D + d", "q + size_t(r0) * D + d"),
-    Fault(ATTENTION["fma"], "rows of the block mixed up", "const int row = r % L;", "const int row = r / L;"),
+    Fault(
+        ATTENTION["fma"], "queries of other rows", "q + size_t(min(r0 + 4 * t + j, rows - 1)) * D", "q + size_t(r0) * D"
+    ),
+    Fault(ATTENTION["fma"], "rows of the block mixed up", "rows - 1) % L;", "rows - 1) / L;"),
     Fault(ATTENTION["mma"], "no scale", "float(v.x) * scale", "float(v.x)"),
     Fault(ATTENTION["mma"], "scratch shared by simdgroups", "simdgroup_index_in_threadgroup * 8 * MAX_ROWS", "0"),
     Fault(ATTENTION["mma"], "weights on the wrong lanes", "key % 8 / 4 * 8", "key % 8 / 4 * 4"),
@@ -263,7 +265,8 @@ FAULTS = [
 
 def reason_to_survive(barrier: Mutation) -> str:
     """Why a dropped barrier cannot be noticed, if so."""
-    if barrier.occurrence == 0 and "mma_plain__float_64_8_" in barrier.kernel:
+    one_tile = "attention_few_mma" in barrier.kernel or "attention_many_mma_plain__float_64_8_" in barrier.kernel
+    if one_tile and barrier.occurrence == 0:
         return "it stands between tiles of 8 rows, of which this variant has one"
     return ""
 

@@ -22,10 +22,14 @@ Rows = mx.array | tuple[mx.array, mx.array, mx.array]
 
 FAMILIES = ("fma", "mma")
 
-_ROW_CLASSES = {"fma": (4, 8, 16), "mma": (8, 16)}
+_TILE_ROWS = {"fma": 4, "mma": 8}
+"""Query rows (heads times block rows) of a tile of scores; as many make a "few" launch."""
+
+_ROW_CLASSES = {"fma": (4, 8), "mma": (8, 16)}
+"""Query rows per simdgroup of a "many" launch. Scalar scores hold more in registers, so a group of 65 rows and up
+takes a second threadgroup, which reads the cache again; with matrix tiles that begins at 129."""
+
 _HELPERS = {"fma": ("lane_sums.h", "scores_fma.h"), "mma": ("matrix_tile.h", "scores_mma.h")}
-_FEW = 8
-_MANY = 128
 _SUFFIXES = ("s", "_scales", "_biases")
 
 
@@ -116,12 +120,10 @@ def block_attention(
         cache = "quantized"
         bits = own_keys[0].shape[-1] * 32 // D
         template += [("BITS", bits), ("GROUP", D // own_keys[1].shape[-1])]
-    if rows <= _FEW:
-        tiling, parties = "few", 1
-        capacity_rows = 4 if rows <= 4 and family == "fma" else 8
-    else:
-        parties = -(-rows // _MANY)
-        tiling, capacity_rows = "many", next(c for c in _ROW_CLASSES[family] if 8 * c * parties >= rows)
+    tiling, parties = "few", 1
+    if rows > _TILE_ROWS[family]:
+        tiling, parties = "many", -(-rows // (8 * _ROW_CLASSES[family][-1]))
+        template.append(("ROWS", next(c for c in _ROW_CLASSES[family] if 8 * c * parties >= rows)))
     run = kernel(
         f"attention_{tiling}_{family}_{cache}",
         tuple(inputs),
@@ -131,7 +133,7 @@ def block_attention(
     )
     sums, peaks, masses = run(
         inputs=list(inputs.values()),
-        template=[*template, ("ROWS", capacity_rows)],
+        template=template,
         grid=(chunks * 256, G, parties),
         threadgroup=(256, 1, 1),
         output_shapes=[(G, chunks, rows, D), (G, chunks, rows), (G, chunks, rows)],
