@@ -31,19 +31,14 @@ def resolve(path_or_hf_repo: str | Path, revision: str | None = None) -> Path:
         revision: a branch, tag or commit of the repository.
 
     Raises:
-        CheckpointError: neither a folder nor a repository that can be read, or a revision of a folder.
+        CheckpointError: neither a checkpoint's folder nor a repository that can be read, or a revision of a folder.
     """
     name = str(path_or_hf_repo)
     try:
         folder = Path(path_or_hf_repo).expanduser()
-        if folder.is_dir():
-            if revision is not None:
-                raise CheckpointError(
-                    f"{name}: a local folder has no revisions ({revision!r}); leave it out, or give a Hugging Face id"
-                )
-            return folder
         if folder.exists():
-            raise CheckpointError(f"{name}: not a folder; give the folder that holds config.json")
+            _check_folder(folder, name, revision)
+            return folder
     except (OSError, RuntimeError) as error:  # no permission, a name too long, no home for ~name
         raise CheckpointError(f"{name[:200]}: cannot be opened ({error})") from error
     neither = f"{name}: no such folder, and not a Hugging Face id (owner/name)"
@@ -79,6 +74,17 @@ def resolve(path_or_hf_repo: str | Path, revision: str | None = None) -> Path:
         # The client also lets through whatever the HTTP library under it raises.
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{at}: the download failed ({reason}); try again, finished files are kept") from error
+
+
+def _check_folder(folder: Path, name: str, revision: str | None) -> None:
+    if not folder.is_dir():
+        raise CheckpointError(f"{name}: not a folder; give the folder that holds config.json")
+    if revision is not None:
+        raise CheckpointError(
+            f"{name}: a local folder has no revisions ({revision!r}); leave it out, or give a Hugging Face id"
+        )
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f"{name}: holds no config.json; give the folder of a checkpoint")
 
 
 class _TerminalBar(tqdm):

@@ -303,7 +303,7 @@ def test_source_that_is_not_there(tmp_path):
     (tmp_path / "source").mkdir()
     with pytest.raises(CheckpointError, match="no such folder"):
         convert(tmp_path / "nowhere", tmp_path / "out")
-    with pytest.raises(CheckpointError, match=r"config\.json: no such file"):
+    with pytest.raises(CheckpointError, match=r"holds no config\.json; give the folder of a checkpoint"):
         convert(tmp_path / "source", tmp_path / "out")
 
 

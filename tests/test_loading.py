@@ -240,7 +240,7 @@ def shard_and(change: Callable[[dict[str, str]], Any]) -> Callable[[Path], None]
 Q = "model.layers.0.self_attn.q_proj.weight"
 DIFF = "model.layers.1.self_attn.v_proj_diff.weight"
 REFUSED = {
-    "no config": (lambda f: (f / "config.json").unlink(), r"config\.json: no such file"),
+    "no config": (lambda f: (f / "config.json").unlink(), r"holds no config\.json; give the folder of a checkpoint"),
     "config no JSON": (write("config.json", "{"), r"config\.json: not valid JSON"),
     "config a list": (write("config.json", "[]"), "expected a JSON object at the top level"),
     "config not UTF-8": (lambda f: (f / "config.json").write_bytes(b"\xff{}"), "not valid JSON"),
