@@ -2,7 +2,10 @@
 
     python -m benchmarks.cuda_kernels record cases.npz        on Linux with the development install
     python benchmarks/cuda_kernels.py run cases.npz           on a machine with a GPU, CuPy and NumPy
-    compute-sanitizer --tool racecheck python3 benchmarks/cuda_kernels.py run cases.npz   (memcheck, synccheck, initcheck)
+    compute-sanitizer --tool racecheck python3 benchmarks/cuda_kernels.py run cases.npz
+                                                              (and memcheck, synccheck, initcheck)
+
+Its CUDA has been compiled with NVRTC; it has not run on a GPU yet.
 
 `record` runs small cases in the emulator and keeps each launch: the generated Metal text turned into CUDA, the
 buffers before it, the outputs after it. `run` compiles that with NVRTC and compares. block_linear, the choices and
@@ -141,13 +144,15 @@ def cuda_text(text: str, buffers: list[str]) -> tuple[str, str]:
     code = code[: kernel.start()] + "__device__ void " + kernel.group(1) + "(" + code[kernel.end() :]
     code = re.sub(r"\[\[[^\]]*\]\]", "", code)
     code = re.sub(r"#include <metal_\w+>", "", code)
-    code = re.sub(r"(?m)^(\s*)threadgroup ([^*&;()]*(?:\([^;]*\)[^*&;()]*)?/?[^*&;]*;)", r"\1__shared__ \2", _storage(code))
+    storage = r"(?m)^(\s*)threadgroup ([^*&;()]*(?:\([^;]*\)[^*&;()]*)?/?[^*&;]*;)"
+    code = re.sub(storage, r"\1__shared__ \2", _storage(code))
     code = re.sub(r"\bconst constant\b", "const", code)
     code = re.sub(r"\b(device|thread|threadgroup|constant)\b(?!_)", "", code)
     parameters = ", ".join(f"void* b{i}" for i in range(len(buffers)))
     arguments = [f"Any{{b{i}}}" for i in range(len(buffers))] + [BUILT_INS[name] for name in built_ins]
     entry = (
-        "struct Any {\n  void* p;\n  template <class T>\n  __device__ operator T*() const {\n    return (T*)p;\n  }\n};\n"
+        "struct Any {\n  void* p;\n  template <class T>\n"
+        "  __device__ operator T*() const {\n    return (T*)p;\n  }\n};\n"
         f'extern "C" __global__ void entry({parameters}) {{\n  {call}({", ".join(arguments)});\n}}\n'
     )
     return code + entry, kernel.group(1)
@@ -200,7 +205,8 @@ def run(path: str) -> int:
                     wrong.append(f"{launch['name']}: {name}: {distance:.3g} times the allowed error")
         results.append(outputs)
     for pair in manifest["equal"]:
-        block, alone = (results[i][pair["output"]].view(np.float32).reshape(s) for i, s in (pair["block"], pair["alone"]))
+        both = pair["block"], pair["alone"]
+        block, alone = (results[i][pair["output"]].view(np.float32).reshape(s) for i, s in both)
         last = block[:, :, :, -1:]
         if not np.array_equal(last.view(np.uint32), alone.view(np.uint32)):
             wrong.append(f"{pair['output']} of launch {pair['block'][0]}: a row's bits differ from the row alone")
