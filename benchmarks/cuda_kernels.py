@@ -5,7 +5,7 @@
     compute-sanitizer --tool racecheck python3 benchmarks/cuda_kernels.py run cases.npz
                                                               (and memcheck, synccheck, initcheck)
 
-Its CUDA has been compiled with NVRTC; it has not run on a GPU yet.
+It has not run on a GPU yet.
 
 `record` runs small cases in the emulator and keeps each launch: the generated Metal text turned into CUDA, the
 buffers before it, the outputs after it. `run` compiles that with NVRTC and compares. block_linear, the choices and
