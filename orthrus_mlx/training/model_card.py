@@ -9,6 +9,7 @@ from typing import Any
 import mlx.core as mx
 
 from ..model import DIFFUSION, Model
+from .corpus import FAMILIES
 from .parameters import flat_parameters
 from .plan import Plan
 
@@ -51,7 +52,7 @@ prompts, and in brackets the median of the prompts.
 |---|---|---|---|---|---|
 {figures}
 
-{aims}
+{aims}{unmeasured}
 
 Measured by `python -m orthrus_mlx.training.evaluate --model FOLDER --questions {questions} --decoded {decoded}` on
 {machine}.
@@ -84,6 +85,7 @@ def model_card(plan: Plan, model: Model, report: dict[str, Any]) -> str:
         mask_token=model.args.mask_token_id,
         figures="\n".join(_line(family, figures) for family, figures in report.items()),
         aims=_aims(report),
+        unmeasured="".join(f" Trained, but not measured: {family}." for family in FAMILIES if family not in report),
         machine=f"{platform.system()} {platform.machine()}, MLX {version('mlx')}, {mx.default_device().type.name}",
     )
 
