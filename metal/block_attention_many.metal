@@ -9,7 +9,7 @@
   constexpr int TILES = ROWS / TILE_ROWS;
   constexpr int WIDTH = D / 32;
   threadgroup vec<Value, 2> tile[UNIT * (D + PAD) / 2];
-  threadgroup float scratches[8 * TILE_ROWS * UNIT];
+  threadgroup float scratch[TILE_ROWS == 8 ? 8 * 8 * MAX_ROWS : 1];
   threadgroup uint8_t nodes[MAX_ROWS * MAX_ROWS];
   threadgroup int counts[MAX_ROWS];
 
@@ -22,7 +22,7 @@
   const int start = offset[0];
   const device T* queries = q + size_t(g) * rows * D;
   const TileRows<Value, D> staged = {tile};
-  threadgroup float* scratch = scratches + simdgroup_index_in_threadgroup * TILE_ROWS * UNIT;
+  threadgroup float* own_scratch = scratch + (TILE_ROWS == 8 ? simdgroup_index_in_threadgroup * 8 * MAX_ROWS : 0);
 
   if (thread_index < L) {
     counts[thread_index] = list_nodes(mask[thread_index], nodes + thread_index * MAX_ROWS);
@@ -55,8 +55,8 @@
     threadgroup_barrier(mem_flags::mem_threadgroup);
     if (r0 < rows) {
       float scores[TILES * TILE_SCORES];
-      unit_scores<T, D, TILES>(queries, r0, rows, L, scale[0], staged, unit, start, own_keys, nodes, counts, scratch,
-                               unit, lane, scores);
+      unit_scores<T, D, TILES>(queries, r0, rows, L, scale[0], staged, unit, start, own_keys, nodes, counts,
+                               own_scratch, unit, lane, scores);
 
       // Update peaks and masses, rescale the sums
 #pragma unroll
@@ -108,37 +108,27 @@
           }
         }
       }
-    }
 
-    // then the block's, each row its own. Weights go through threadgroup memory, so that keys can be a loop
-    if (cached < UNIT) {
-      threadgroup_barrier(mem_flags::mem_threadgroup);
-      copy_rows<D, 256>(own_values, 0, L, tile, thread_index);
-      threadgroup_barrier(mem_flags::mem_threadgroup);
-      if (r0 < rows) {
+      // then the block's, each row its own
+      if (cached < UNIT) {
 #pragma unroll
-        for (int t = 0; t < TILES; ++t) {
-          if (t > 0) {
-            simdgroup_barrier(mem_flags::mem_threadgroup);
-          }
+        for (int octet = 0; octet < 4; ++octet) {
+          for (int pair = 0; pair < 8; pair += 2) {
 #pragma unroll
-          for (int i = 0; i < TILE_SCORES; ++i) {
-            scratch[score_row(lane) * UNIT + score_key(lane, i)] = weights[t * TILE_SCORES + i];
-          }
-          simdgroup_barrier(mem_flags::mem_threadgroup);
-          for (int key = cached; key < UNIT; ++key) {
-            const int place = unit + key - start;
+            for (int odd = 0; odd < 2; ++odd) {
+              const int place = unit + octet * 8 + pair + odd - start;
 #pragma unroll
-            for (int i = 0; i < TILE_ROWS; ++i) {
-              const int r = r0 + t * TILE_ROWS + i;
-              const int row = r % L;
-              if (r < rows && place < counts[row]) {
-                float v[WIDTH];
-                staged.template load<WIDTH>(nodes[row * MAX_ROWS + place], lane * WIDTH, v);
-                const float w = scratch[i * UNIT + key];
+              for (int i = 0; i < ROWS; ++i) {
+                const int row = (r0 + i) % L;
+                if (place >= 0 && r0 + i < rows && place < counts[row]) {
+                  float v[WIDTH];
+                  own_values.template load<WIDTH>(nodes[row * MAX_ROWS + place], lane * WIDTH, v);
+                  const float row_weight = weights[i / TILE_ROWS * TILE_SCORES + score_index(octet, odd)];
+                  const float w = simd_shuffle(row_weight, score_lane(i % TILE_ROWS, pair + odd));
 #pragma unroll
-                for (int e = 0; e < WIDTH; ++e) {
-                  sums[(t * TILE_ROWS + i) * WIDTH + e] = fma(w, v[e], sums[(t * TILE_ROWS + i) * WIDTH + e]);
+                  for (int e = 0; e < WIDTH; ++e) {
+                    sums[i * WIDTH + e] = fma(w, v[e], sums[i * WIDTH + e]);
+                  }
                 }
               }
             }
