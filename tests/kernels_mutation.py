@@ -196,7 +196,7 @@ FAULTS = [
     Fault(
         ATTENTION["fma"], "queries of other rows", "q + size_t(min(r0 + 4 * t + j, rows - 1)) * D", "q + size_t(r0) * D"
     ),
-    Fault(ATTENTION["fma"], "rows of the block mixed up", "rows - 1) % L;", "rows - 1) / L;"),
+    Fault(ATTENTION["fma"], "rows of the block mixed up", "const int row = r % L;", "const int row = r / L;"),
     Fault(ATTENTION["mma"], "no scale", "float(v.x) * scale", "float(v.x)"),
     Fault(ATTENTION["mma"], "scratch shared by simdgroups", "simdgroup_index_in_threadgroup * 8 * MAX_ROWS", "0"),
     Fault(ATTENTION["mma"], "weights on the wrong lanes", "key % 8 / 4 * 8", "key % 8 / 4 * 4"),
