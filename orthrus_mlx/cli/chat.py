@@ -234,7 +234,10 @@ def _greeting(loaded: LoadedModel, mode: str, *, is_demo: bool) -> list[str]:
         f"A real one: orthrus-mlx chat --model {REAL_MODEL}",
     ]
     if mode == "diffusion" and mx.default_device() == mx.cpu:
-        lines.append("It drafts blocks to show tokens per cycle; on a Linux CPU plain decoding (--mode ar) is faster.")
+        lines.append(
+            "It drafts blocks to show tokens per cycle; "
+            "on a Linux CPU plain decoding (--mode ar) is faster, in JSON and code as fast."
+        )
     lines.append("Try: If a rectangle has length 12 and width 7, what is its area?")
     return lines
 
