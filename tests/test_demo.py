@@ -48,8 +48,8 @@ def test_the_official_readmes_snippet_answers_84(demo):
 def test_block_decoding_answers_held_out_questions(demo, family, least_right, least_tokens):
     model, tokenizer = demo
     right, wrong, total = 0, [], DecodeStats()
-    # Short answers and blocks keep this quick; `orthrus_mlx.training.evaluate` measures all answers in full blocks.
-    examples = [e for e in heldout(family, 120, seed=7) if len(e.reference) < 120][:20]
+    # Short texts and blocks keep this quick; `orthrus_mlx.training.evaluate` measures all answers in full blocks.
+    examples = [e for e in heldout(family, 200, seed=7) if len(render_prompt(e) + e.reference) < 300][:20]
     assert len(examples) == 20
     for example in examples:
         prompt, stats = tokenizer.encode(render_prompt(example), add_special_tokens=False), DecodeStats()
