@@ -1,0 +1,118 @@
+"""What the decode loop and a policy say to each other: plain data, no device code.
+
+The loop describes the situation; the policy answers with a step; after a draft that was read, the policy shapes
+what is verified; afterwards it is told the outcome. Any answer is lossless (rule A), so a policy can only be slow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+AR = "ar"
+CHAIN = "chain"
+TREE = "tree"
+NGRAM = "ngram"
+KINDS = (AR, CHAIN, TREE, NGRAM)
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What is known before a cycle.
+
+    Attributes:
+        context: verified tokens in the cache.
+        room: most tokens that may still be emitted.
+        ngram: drafts that an n-gram match in prompt + output offers; 0 where there is none.
+        ngram_order: tokens of text that the match rests on.
+    """
+
+    context: int
+    room: int
+    ngram: int = 0
+    ngram_order: int = 0
+
+
+@dataclass(frozen=True)
+class Step:
+    """What the next cycle does.
+
+    Attributes:
+        kind: AR a one-token step; CHAIN drafts of a diffusion pass, verified in order; TREE the same pass with several
+            candidates a position; NGRAM the match of the situation, no draft pass.
+        draft_rows: rows of the diffusion pass, the anchor included (0 without one); rows - 1 positions are drafted.
+        verify_rows: most rows of the target pass, the pending token included.
+        look: read the draft before verifying it and let `Policy.shape` decide what is verified; costs a host
+            synchronisation. TREE always looks.
+    """
+
+    kind: str
+    draft_rows: int = 0
+    verify_rows: int = 1
+    look: bool = False
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A draft pass, read.
+
+    Attributes:
+        tokens: tokens[i] are the candidates of draft position i, the likeliest (by rule A's score) first.
+        confidences: confidences[i][j] is the probability that the diffusion view gives candidate j at position i, in
+            its softmax at the request's temperature (at temperature 1 where greedy), before filters.
+    """
+
+    tokens: Sequence[Sequence[int]]
+    confidences: Sequence[Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What is verified behind the pending token: nodes of a tree, parents first. A chain is parents -1, 0, 1, ...
+
+    Attributes:
+        tokens: a token per node.
+        parents: parents[i] < i is node i's parent; -1 is the pending token. Siblings have different tokens.
+    """
+
+    tokens: tuple[int, ...]
+    parents: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a cycle did.
+
+    Attributes:
+        step: the step that was taken.
+        context: verified tokens in the cache before it.
+        draft_rows: rows of its diffusion pass; 0 where there was none.
+        rows: rows that the target pass verified, the pending token included.
+        tokens: tokens emitted.
+        drafts: drafts verified along the accepted path and its first rejection: what calibration may learn from.
+        confidences: the confidence of each of these, where they were read.
+        accepted: of `drafts`, how many leading ones were accepted.
+        seconds: wall time, the consumer's not counted.
+    """
+
+    step: Step
+    context: int
+    draft_rows: int
+    rows: int
+    tokens: int
+    drafts: int
+    confidences: Sequence[float]
+    accepted: int
+    seconds: float
+
+
+class Policy(Protocol):
+    def step(self, situation: Situation) -> Step:
+        """The next cycle."""
+
+    def shape(self, step: Step, draft: Draft, situation: Situation) -> Candidates:
+        """What to verify of a draft that was read, at most `step.verify_rows` - 1 nodes; none is a one-token step."""
+
+    def observe(self, outcome: Outcome) -> None:
+        """Called once per cycle, in order."""
