@@ -22,6 +22,12 @@ question = "If a rectangle has length 12 and width 7, what is its area?\n"
 chat = subprocess.run([*command, "chat"], input=question, text=True, capture_output=True, check=True)
 assert "84" in chat.stdout, chat.stdout + chat.stderr
 
+# One short answer per mode: the prompts are in the wheel, and mlx-lm loads the demo.
+few = ["--workloads", "json", "--formats", "chat", "--num-prompts", "1", "-n", "1", "-m", "8", "--output", "bench"]
+bench = subprocess.run([*command, "bench", *few], text=True, capture_output=True, check=True)
+assert "pass  2 answers of other modes" in bench.stdout, bench.stdout + bench.stderr
+assert Path("bench/speedup.png").stat().st_size > 1000
+
 subprocess.run(
     [*command, "convert", "--hf-path", str(demo_folder()), "--mlx-path", "converted", "--dtype", "float16"],
     check=True,

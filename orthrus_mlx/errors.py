@@ -19,3 +19,7 @@ class RequestError(OrthrusError, ValueError):
 
 class TrainingError(OrthrusError):
     """A training run cannot start or continue (bad data, a foreign resume file, a diverged loss)."""
+
+
+class BenchmarkError(OrthrusError):
+    """A benchmark cannot start or continue, or its lanes emitted different tokens."""

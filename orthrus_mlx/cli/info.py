@@ -6,10 +6,11 @@ import argparse
 import platform
 from collections import Counter
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..machine import BACKEND_WHEELS, installed
 from ..units import byte_count
 from .options import add_model_arguments
 from .terminal import printable
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from ..model import Model
 
 Row = tuple[str, str]
-
-BACKEND_WHEELS = ("mlx-metal", "mlx-cpu", "mlx-cuda-13", "mlx-cuda-12")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,20 +69,10 @@ def _package() -> list[Row]:
     return [
         ("orthrus-mlx", version("orthrus-mlx")),
         ("mlx", version("mlx")),
-        ("mlx wheel", ", ".join(_installed(BACKEND_WHEELS)) or "none found"),
+        ("mlx wheel", ", ".join(installed(BACKEND_WHEELS)) or "none found"),
         ("mlx-lm", version("mlx-lm")),
         ("Python", f"{platform.python_version()} on {platform.platform()}"),
     ]
-
-
-def _installed(names: Iterable[str]) -> list[str]:
-    found = []
-    for name in names:
-        try:
-            found.append(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _device() -> list[Row]:
@@ -125,6 +114,14 @@ def _settings(folder: Path, config: dict[str, Any], model: Model) -> list[Row]:
         ("weights in memory", byte_count(sum(p.nbytes for p in parameters.values()))),
         ("KV cache", f"{kv_bytes} bytes per token, {byte_count(kv_bytes * args.context_length)} for a full context"),
     ]
+
+
+def describe_weights(model: Model) -> str:
+    """Dtype and quantisation of both views on one line."""
+    views = [f"backbone {_quantisation(model, diffusion=False)}"]
+    if model.args.has_diffusion_view:
+        views.append(f"diffusion {_quantisation(model, diffusion=True)}, block size {model.args.block_size}")
+    return ", ".join([str(model.model.norm.weight.dtype).removeprefix("mlx.core."), *views])
 
 
 def _layout(config: dict[str, Any], *, has_diffusion_view: bool) -> str:

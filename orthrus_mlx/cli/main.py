@@ -22,6 +22,7 @@ COMMANDS = {
     "generate": "answer one prompt",
     "convert": "convert a Hugging Face checkpoint to an MLX folder",
     "train": "distil a diffusion view for a Qwen3 checkpoint",
+    "bench": "measure speed by workload against plain decoding and mlx-lm",
     "info": "show versions, device, a model's settings, its kernels and what the exactness probe found",
 }
 FAILED, INTERRUPTED, BROKEN_PIPE = 1, 130, 141

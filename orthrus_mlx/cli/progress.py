@@ -67,3 +67,38 @@ class PrefillBar:
         progress.add_task("prompt", total=total)
         progress.start()
         return progress
+
+
+class AnswerBar:
+    """A bar over the answers of a benchmark; where stderr is no terminal, a line whenever another case begins."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._begun = 0
+        self._case = ""
+        self._progress: Progress | None = None
+
+    def __enter__(self) -> AnswerBar:
+        if self._total and is_terminal(sys.stderr):
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._progress.add_task("warming up", total=self._total)
+            self._progress.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def update(self, case: str, lane: str) -> None:
+        """The next answer begins."""
+        if self._progress is not None:
+            text = one_line(f"{case}: {lane}")
+            self._progress.update(self._progress.task_ids[0], completed=self._begun, description=text)
+        elif case != self._case:
+            print(f"{self._begun}/{self._total} answers; now {one_line(case)}", file=sys.stderr, flush=True)
+        self._case = case
+        self._begun += 1
