@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import mlx.core as mx
@@ -75,16 +75,25 @@ def install(model: Model, plan: Plan) -> None:
 
 def _over_cache(family: str) -> Any:
     def block_attention(
-        q: mx.array, k: mx.array, v: mx.array, layer: LayerCache, *, causal: bool, scale: float
+        q: mx.array,
+        k: mx.array,
+        v: mx.array,
+        layer: LayerCache,
+        *,
+        causal: bool,
+        parents: tuple[int, ...] | None,
+        scale: float,
     ) -> mx.array:
         """Attention [1, H, L, D] of q [1, H, L, D] over a layer's cache and the block's own k, v [1, G, L, D]."""
         keys, values = layer.hold(k, v)
-        mask = _mask(q.shape[2], causal)
+        mask = _mask(q.shape[2], causal, parents)
         return kernels.block_attention(q, keys, values, layer.offset, k, v, mask, scale=scale, family=family)
 
     return block_attention
 
 
-@cache
-def _mask(rows: int, causal: bool) -> mx.array:
+@lru_cache(maxsize=256)
+def _mask(rows: int, causal: bool, parents: tuple[int, ...] | None) -> mx.array:
+    if parents is not None:
+        return kernels.tree_mask(list(parents))
     return kernels.causal_mask(rows) if causal else kernels.full_mask(rows)

@@ -53,12 +53,14 @@ class LayerCache:
         self._held = keys, values
         return self.keys, self.values
 
-    def commit(self, rows: int) -> None:
-        """Write the first `rows` held rows, if the block is held and not staged."""
+    def commit(self, rows: int, path: Sequence[int] | None = None) -> None:
+        """Bring the accepted rows of the last block behind the prefix: the first `rows`, or those on `path`."""
         if self._held is not None:
             keys, values = self._held
             self._held = None
-            self._write(keys[..., :rows, :], values[..., :rows, :])
+            self._write(*(_accepted(a, 0, rows, path) for a in (keys, values)))
+        elif path is not None and self.keys is not None and self.values is not None:
+            self._write(*(_accepted(a, self.offset, rows, path) for a in (self.keys, self.values)))
 
     def _write(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         """Put rows behind the prefix; returns the buffers."""
@@ -68,6 +70,13 @@ class LayerCache:
         self.keys[..., start:end, :] = keys
         self.values[..., start:end, :] = values
         return self.keys, self.values
+
+
+def _accepted(block: mx.array, start: int, rows: int, path: Sequence[int] | None) -> mx.array:
+    """Rows of a block that stands at `start`: the first ones, or those on `path`."""
+    if path is None:
+        return block[..., start : start + rows, :]
+    return mx.take(block, start + mx.array(list(path)), axis=2)
 
 
 def _grown(buffer: mx.array | None, block: mx.array, start: int, end: int) -> mx.array:
@@ -98,10 +107,10 @@ class KVCache(Sequence[LayerCache]):
     def __getitem__(self, index):
         return self.layers[index]
 
-    def commit(self, rows: int) -> None:
-        """Keep the first `rows` rows of the last pass."""
+    def commit(self, rows: int, path: Sequence[int] | None = None) -> None:
+        """Keep `rows` rows of the last pass: its first ones, or in a tree those on `path`, from the root on."""
         for layer in self.layers:
-            layer.commit(rows)
+            layer.commit(rows, path)
         self.offset += rows
 
     def trim(self, rows: int) -> None:

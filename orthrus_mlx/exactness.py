@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 from .cache import KVCache
-from .config import MAX_BLOCK_SIZE
 from .model import Model
+from .passes import target_pass
 
 PROBE_WIDTHS = (1, 2, 3, 5, 8, 16, 32)
 ROW_CLASSES = (16, 32)
@@ -102,21 +102,6 @@ def _logits_in_blocks(model: Model, tokens: mx.array, width: int, padded_to: int
         cache.commit(block.size)
         mx.eval(parts[-1])
     return mx.concatenate(parts)
-
-
-def target_pass(model: Model, block: mx.array, cache: KVCache, rows: int) -> mx.array:
-    """Logits [L, V] of the autoregressive view for ids [L], staged in `cache`, computed in a pass of `rows` rows.
-
-    The padding stands behind the block, where causal attention hides it and the cache holds only scratch.
-    """
-    hidden = model.model(pad(block, rows)[None], cache)
-    return model.head(hidden)[0, : block.size]
-
-
-def pad(block: mx.array, rows: int) -> mx.array:
-    """Ids [L] followed by zeros up to `rows`, at most `MAX_BLOCK_SIZE`."""
-    missing = min(rows, MAX_BLOCK_SIZE) - block.size
-    return mx.concatenate([block, mx.zeros((missing,), block.dtype)]) if missing > 0 else block
 
 
 def _same(a: mx.array, b: mx.array) -> bool:

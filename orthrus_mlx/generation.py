@@ -14,7 +14,9 @@ from mlx_lm.tokenizer_utils import TokenizerWrapper
 
 from .cache import KVCache
 from .config import MAX_BLOCK_SIZE, ModelArgs
+from .decoding.alone import Generation
 from .decoding.choice import StepwiseChoice
+from .decoding.constraint import Constraint
 from .decoding.loop import Decoder, Emission
 from .decoding.policy import make_policy
 from .decoding.prefill import Progress
@@ -41,6 +43,7 @@ class Options(TypedDict, total=False):
         from, and left holding the prompt and every emitted token, EOS included.
     prefill_step_size: prompt tokens per pass, default 2048.
     prompt_progress_callback: called with (tokens read, tokens in the prompt).
+    constraint: a grammar's say in what may stand where (see `orthrus_mlx.decoding.constraint`); for one text.
     exact: False skips the exactness probe and its padding (see `orthrus_mlx.exactness`).
     stats: a `DecodeStats` to count into.
     """
@@ -60,6 +63,7 @@ class Options(TypedDict, total=False):
     prompt_cache: KVCache | Sequence[Any] | None
     prefill_step_size: int
     prompt_progress_callback: Progress | None
+    constraint: Constraint | None
     exact: bool
     stats: DecodeStats | None
 
@@ -209,6 +213,7 @@ class _Session:
         prompt_cache: KVCache | Sequence[Any] | None = None,
         prefill_step_size: int = 2048,
         prompt_progress_callback: Progress | None = None,
+        constraint: Constraint | None = None,
         exact: bool = True,
         stats: DecodeStats | None = None,
         **filters: Any,
@@ -251,35 +256,38 @@ class _Session:
         self.stats = stats if stats is not None else DecodeStats()
         self.stats.mode, self.stats.exactness = mode, str(exactness)
         self._step_size, self._progress = prefill_step_size, prompt_progress_callback
-        self._decoder = Decoder(
+        decoder = Decoder(
             model,
             self.cache,
             # An opaque sampler's own randomness cannot be shared with the draft: the likeliest token is the best guess.
             sampling=Sampling() if sampler else sampling,
-            stepwise=stepwise,
             policy=make_policy(mode, rows),
             exactness=exactness,
             block_size=rows,
             stop_tokens=stop_tokens,
             limit=limit,
             stats=self.stats,
+            stepwise=stepwise,
+            constraint=constraint,
         )
+        self.limit = limit
+        self._generation = Generation(model, decoder, exactness)
         self.model = model
         self.prompt_seconds = 0.0
         self._read_at = 0.0
 
     @property
     def finish_reason(self) -> str:
-        return "stop" if self._decoder.stopped else self._at_limit
+        return "stop" if self._generation.stopped else self._at_limit
 
     def emissions(self) -> Generator[Emission]:
         with wired_limit(self.model):
             start = time.perf_counter()
             try:
-                self._decoder.read(self.prompt, step_size=self._step_size, progress=self._progress)
+                self._generation.read(self.prompt, step_size=self._step_size, progress=self._progress)
                 self._read_at = time.perf_counter()
                 self.prompt_seconds = self._read_at - start
-                yield from self._decoder.run()
+                yield from self._generation.run()
             finally:
                 if self._lender is not None:
                     self.cache.write_to(self._lender)
@@ -289,7 +297,7 @@ class _Session:
         emissions = self.emissions()
         try:
             for emission in emissions:
-                ends = self._decoder.stopped or self._decoder.emitted == self._decoder.limit
+                ends = self._generation.stopped or self._generation.emitted == self.limit
                 if emission.token not in self.stop_tokens:
                     detokenizer.add_token(emission.token)
                 if ends:
@@ -306,7 +314,7 @@ class _Session:
             emissions.close()
 
     def _response(self, text: str, emission: Emission, finish_reason: str | None) -> GenerationResponse:
-        count = self._decoder.emitted
+        count = self._generation.emitted
         return GenerationResponse(
             text=text,
             token=emission.token,

@@ -10,6 +10,8 @@ Shapes: B batch, L rows, H query heads, G key/value heads, D head_dim, V vocabul
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import mlx.core as mx
@@ -19,13 +21,34 @@ from mlx_lm.models.activations import swiglu
 from mlx_lm.models.base import create_attention_mask, scaled_dot_product_attention
 from mlx_lm.models.rope_utils import initialize_rope
 
-from .config import MAX_BLOCK_SIZE, ModelArgs
+from .config import ModelArgs
+from .trees import depths, paths
 from .weights import AR, DIFFUSION
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows start .. stop-1 of a pass: a block of one sequence, which attends to that sequence's cache and to itself.
+
+    Attributes:
+        view: the rows' view. Autoregressive rows see the block's earlier rows, diffusion rows all of them.
+        cache: the sequence's cache, an entry per layer.
+        parents: of a tree of autoregressive rows, parents[i] < i, the root's is -1; a row sees its ancestors and
+            stands at its depth behind the prefix. None for a chain.
+        rows: the row count at which attention has to run for rule B (orthrus_mlx.exactness); None for any.
+    """
+
+    start: int
+    stop: int
+    view: str
+    cache: Sequence[Any]
+    parents: tuple[int, ...] | None = None
+    rows: int | None = None
 
 
 class Attention(nn.Module):
     block_attention: Callable[..., mx.array] | None = None
-    """A kernel for short passes over this package's cache (`orthrus_mlx.acceleration`); None is stock MLX."""
+    """A kernel for the parts of a pass (`orthrus_mlx.acceleration`); None is stock MLX."""
 
     def __init__(self, args: ModelArgs):
         super().__init__()
@@ -54,6 +77,11 @@ class Attention(nn.Module):
 
         `offset` is an int, or an int array [B] with one first position per batch row.
         """
+        q, k, v = self.project(x, view)
+        return self.rope(q, offset=offset), self.rope(k, offset=offset), v
+
+    def project(self, x: mx.array, view: str) -> tuple[mx.array, mx.array, mx.array]:
+        """Queries [B, H, L, D], keys and values [B, G, L, D] of `x` [B, L, hidden], not rotated yet."""
         B, L, _ = x.shape
         if f"qkv_proj{view}" in self:
             split = self.n_heads * self.head_dim, (self.n_heads + self.n_kv_heads) * self.head_dim
@@ -63,7 +91,7 @@ class Attention(nn.Module):
         v = v.reshape(B, L, self.n_kv_heads, -1)
         q = self[f"q_norm{view}"](q.reshape(B, L, self.n_heads, -1)).transpose(0, 2, 1, 3)
         k = self[f"k_norm{view}"](k.reshape(B, L, self.n_kv_heads, -1)).transpose(0, 2, 1, 3)
-        return self.rope(q, offset=offset), self.rope(k, offset=offset), v.transpose(0, 2, 1, 3)
+        return q, k, v.transpose(0, 2, 1, 3)
 
     def output(self, attended: mx.array, view: str) -> mx.array:
         """[B, H, L, D] -> [B, L, hidden]."""
@@ -72,12 +100,75 @@ class Attention(nn.Module):
 
     def __call__(self, x: mx.array, mask: Any = None, cache: Any = None, view: str = AR) -> mx.array:
         q, k, v = self.qkv(x, cache.offset if cache is not None else 0, view)
-        if self.block_attention is not None and hasattr(cache, "hold") and x.shape[1] <= MAX_BLOCK_SIZE:
-            return self.output(self.block_attention(q, k, v, cache, causal=view == AR, scale=self.scale), view)
         if cache is not None:
             k, v = cache.update_and_fetch(k, v)
         attended = scaled_dot_product_attention(q, k, v, cache=cache, scale=self.scale, mask=mask)
         return self.output(attended, view)
+
+    def parts(self, x: mx.array, parts: Sequence[Part], layer: int) -> mx.array:
+        """The same for the rows [1, N, hidden] of a pass: `parts` in order, those of a view side by side.
+
+        Rows behind the last part are padding.
+        """
+        outputs = []
+        for view, group in groupby(parts, key=lambda part: part.view):
+            members = list(group)
+            first, last, rows = members[0].start, members[-1].stop, members[0].rows
+            q, k, v = self.project(_padded(_rows(x, first, last, axis=1), rows, axis=1), view)
+            attended = [
+                self._attend(part, layer, *(_rows(a, part.start - first, part.stop - first, axis=2) for a in (q, k, v)))
+                for part in members
+            ]
+            output = self.output(_padded(_joined(attended, axis=2), rows, axis=2), view)
+            outputs.append(_rows(output, 0, last - first, axis=1))
+        return _padded(_joined(outputs, axis=1), x.shape[1], axis=1)
+
+    def _attend(self, part: Part, layer: int, q: mx.array, k: mx.array, v: mx.array) -> mx.array:
+        """Attention [1, H, L, D] of a part's unrotated queries over its cache and its own keys and values."""
+        cache, causal = part.cache[layer], part.view == AR
+        if part.parents is None:
+            q, k = self.rope(q, offset=cache.offset), self.rope(k, offset=cache.offset)
+        else:
+            positions = cache.offset + mx.array(depths(part.parents))
+            q, k = (self.rope(a.swapaxes(0, 2), offset=positions).swapaxes(0, 2) for a in (q, k))
+        if self.block_attention is not None:
+            return self.block_attention(q, k, v, cache, causal=causal, parents=part.parents, scale=self.scale)
+        L, prefix = q.shape[2], cache.offset
+        if part.parents is None:
+            q, k, v = (_padded(a, part.rows, axis=2) for a in (q, k, v))
+            keys, values = cache.update_and_fetch(k, v)
+            return self._stock(causal, q, keys, values)[:, :, :L]
+        # Each path of a tree is attended to as the chain that it is: that gives its nodes a chain's bits.
+        keys, values = cache.update_and_fetch(k, v)
+        rows: dict[int, mx.array] = {}
+        for path in paths(part.parents):
+            at = mx.array(path)
+            own = [_padded(a[:, :, at], part.rows, axis=2) for a in (q, k, v)]
+            seen = [mx.concatenate([c[:, :, :prefix], a], axis=2) for c, a in zip((keys, values), own[1:], strict=True)]
+            attended = self._stock(causal, own[0], *seen)
+            rows |= {node: attended[:, :, i : i + 1] for i, node in enumerate(path) if node not in rows}
+        return mx.concatenate([rows[node] for node in range(L)], axis=2)
+
+    def _stock(self, causal: bool, q: mx.array, k: mx.array, v: mx.array) -> mx.array:
+        mask = "causal" if causal and q.shape[2] > 1 else None
+        return mx.fast.scaled_dot_product_attention(q, k, v, scale=self.scale, mask=mask)
+
+
+def _rows(a: mx.array, start: int, stop: int, axis: int) -> mx.array:
+    """Rows of one axis; the array itself where they are all."""
+    if (start, stop) == (0, a.shape[axis]):
+        return a
+    return a[:, start:stop] if axis == 1 else a[:, :, start:stop]
+
+
+def _joined(arrays: Sequence[mx.array], axis: int) -> mx.array:
+    return arrays[0] if len(arrays) == 1 else mx.concatenate(list(arrays), axis=axis)
+
+
+def _padded(a: mx.array, rows: int | None, axis: int) -> mx.array:
+    """`a` with zero rows on one axis up to `rows`."""
+    missing = (rows or 0) - a.shape[axis]
+    return mx.pad(a, [(0, missing if i == axis else 0) for i in range(a.ndim)]) if missing > 0 else a
 
 
 class MLP(nn.Module):
@@ -107,6 +198,10 @@ class TransformerBlock(nn.Module):
         h = x + self.self_attn(self.input_layernorm(x), mask, cache, view)
         return h + self.mlp(self.post_attention_layernorm(h))
 
+    def parts(self, x: mx.array, parts: Sequence[Part], layer: int) -> mx.array:
+        h = x + self.self_attn.parts(self.input_layernorm(x), parts, layer)
+        return h + self.mlp(self.post_attention_layernorm(h))
+
 
 class OrthrusModel(nn.Module):
     def __init__(self, args: ModelArgs):
@@ -127,6 +222,13 @@ class OrthrusModel(nn.Module):
         mask = create_attention_mask(h, cache[0] if cache else None) if view == AR else None
         for layer, layer_cache in zip(self.layers, cache or [None] * len(self.layers), strict=True):
             h = layer(h, mask, layer_cache, view)
+        return self.norm(h)
+
+    def parts(self, inputs: mx.array, parts: Sequence[Part]) -> mx.array:
+        """Hidden states [1, N, hidden] of ids [N] that share a pass: every weight is read once for all parts."""
+        h = self.embed_tokens(inputs[None])
+        for i, layer in enumerate(self.layers):
+            h = layer.parts(h, parts, i)
         return self.norm(h)
 
 

@@ -28,6 +28,9 @@ Sampler = Callable[[mx.array], mx.array]
 LogitsProcessor = Callable[[mx.array, mx.array], mx.array]
 """mlx-lm's: (tokens so far [n], logits [1, V]) -> logits [1, V]."""
 
+Positions = int | mx.array
+"""Absolute positions of rows: of the first one, the others following it, or an int array [L] of all."""
+
 LEAST_TEMPERATURE = 1e-6
 """Below it, logits over the temperature leave float32."""
 
@@ -79,19 +82,23 @@ class Sampling:
     def filtered(self) -> bool:
         return 0 < self.top_p < 1 or self.min_p > 0 or self.top_k > 0 or self.xtc_probability > 0
 
-    def choose(self, logits: mx.array, position: int) -> mx.array:
-        """Tokens [L] for logits [L, V] whose rows speak of the absolute positions position .. position+L-1."""
+    def choose(self, logits: mx.array, position: Positions) -> mx.array:
+        """Tokens [L] for logits [L, V] whose rows speak of the absolute positions `position`."""
+        return mx.argmax(self.scores(logits, position), axis=-1)
+
+    def scores(self, logits: mx.array, position: Positions) -> mx.array:
+        """What rule A takes the largest of, [L, V]: of logits [L, V] that speak of the positions `position`."""
         if self.greedy:
             # Filters never drop the likeliest token (XTC may: its coin is the one thing greedy decoding skips,
             # as mlx-lm's does).
-            return mx.argmax(logits, axis=-1)
+            return logits
         logits = logits.astype(mx.float32)
         if self.filtered:
             logits = self.filter(logits, position)
         keys = position_keys(self.seed, position, logits.shape[0])
-        return mx.argmax(logits * (1 / self.temperature) + gumbel(keys, logits.shape[-1]), axis=-1)
+        return logits * (1 / self.temperature) + gumbel(keys, logits.shape[-1])
 
-    def filter(self, logits: mx.array, position: int) -> mx.array:
+    def filter(self, logits: mx.array, position: Positions) -> mx.array:
         """Float32 log-probabilities [L, V] of logits [L, V], -inf where a filter drops a token."""
         logprobs = log_softmax(logits)
         if 0 < self.top_p < 1:
@@ -113,10 +120,11 @@ def fresh_seed() -> int:
     return cast(int, mx.random.randint(0, 2**31 - 1).item())
 
 
-def position_keys(seed: int, position: int, rows: int) -> mx.array:
-    """Keys uint32 [rows, 2] of rows at position .. position+rows-1: (seed, t)."""
-    positions = mx.arange(position, position + rows, dtype=mx.uint32)
-    return mx.stack([mx.full((rows,), seed, dtype=mx.uint32), positions], axis=-1)
+def position_keys(seed: int, position: Positions, rows: int) -> mx.array:
+    """Keys uint32 [rows, 2] of rows at `position`: (seed, t)."""
+    if isinstance(position, int):
+        position = mx.arange(position, position + rows, dtype=mx.uint32)
+    return mx.stack([mx.full((rows,), seed, dtype=mx.uint32), position.astype(mx.uint32)], axis=-1)
 
 
 def gumbel(keys: mx.array, size: int) -> mx.array:

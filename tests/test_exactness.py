@@ -12,7 +12,7 @@ import tiny
 from orthrus_mlx import exactness as exactness_module
 from orthrus_mlx.cache import KVCache
 from orthrus_mlx.decoding.stats import DecodeStats
-from orthrus_mlx.exactness import OFF, PROBE_WIDTHS, Exactness, exactness_of, pad, probe
+from orthrus_mlx.exactness import OFF, PROBE_WIDTHS, Exactness, exactness_of, probe
 from orthrus_mlx.generation import mlx_generate, stream_generate
 from orthrus_mlx.model import Model
 
@@ -171,9 +171,6 @@ def test_the_probe_leaves_mlx_s_random_state_alone_and_fits_any_context():
 
 
 def test_padding():
-    assert pad(mx.array([5, 6]), 4).tolist() == [5, 6, 0, 0]
-    assert pad(mx.array([5, 6]), 2).tolist() == pad(mx.array([5, 6]), 1).tolist() == [5, 6]
-    assert pad(mx.arange(20), 64).size == 32
     assert [Exactness("row-class", 16).padded(n) for n in (1, 16)] == [16, 16]
     assert [Exactness("row-class", 16).most(n) for n in (2, 16, 32)] == [2, 16, 16]
     assert (OFF.padded(7), OFF.most(32), OFF.lossless) == (7, 32, False)

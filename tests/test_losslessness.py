@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from mlx_lm.sample_utils import make_logits_processors, make_sampler
 from orthrus_mlx import generation
 from orthrus_mlx.cache import KVCache
 from orthrus_mlx.decoding.stats import DecodeStats
+from orthrus_mlx.decoding.steps import AR, CHAIN, NGRAM, TREE, Candidates, Draft, Outcome, Situation, Step
 from orthrus_mlx.exactness import exactness_of
 from orthrus_mlx.generation import mlx_generate, stream_generate
 from orthrus_mlx.model import Model
@@ -331,30 +333,85 @@ def test_closed_after_any_token_a_second_call_goes_on_as_if_never_interrupted(bl
         tally.count(stats)
 
 
-@settings(max_examples=15)
-@given(
-    rows=st.lists(st.integers(1, 32), min_size=1, max_size=40), block_size=st.integers(2, 32), which=st.integers(0, 2)
+class Whims:
+    """A policy that does some things, then others, whatever it sees: chains, trees of random shape, single steps."""
+
+    learns = True
+
+    def __init__(self, steps: Sequence[Step], seed: int) -> None:
+        self.answers = itertools.cycle(steps)
+        self.rng = random.Random(seed)
+        self.trees = 0
+
+    def step(self, situation: Situation) -> Step:
+        return next(self.answers)
+
+    def shape(self, step: Step, draft: Draft, situation: Situation) -> Candidates:
+        tokens: list[int] = []
+        parents: list[int] = []
+        levels: list[int] = []
+        for _ in range(step.verify_rows - 1):
+            parent = self.rng.randrange(-1, len(tokens))
+            level = levels[parent] + 1 if parent >= 0 else 0
+            taken = {tokens[i] for i, p in enumerate(parents) if p == parent}
+            free = [t for t in draft.tokens[level] if t not in taken] if level < len(draft.tokens) else []
+            if free:
+                tokens.append(free[0])
+                parents.append(parent)
+                levels.append(level)
+        self.trees += parents != list(range(-1, len(parents) - 1))
+        return Candidates(tuple(tokens), tuple(parents))
+
+    def observe(self, outcome: Outcome) -> None:
+        assert 1 <= outcome.tokens <= outcome.rows
+        assert 0 <= outcome.accepted <= outcome.drafts
+        assert len(outcome.confidences) in (0, outcome.drafts)
+        assert all(0 <= c <= 1.001 for c in outcome.confidences)
+
+
+STEPS = st.one_of(
+    st.just(Step(AR)),
+    st.builds(Step, st.just(CHAIN), st.integers(2, 32), st.integers(2, 32), st.booleans()),
+    st.builds(Step, st.just(TREE), st.integers(2, 32), st.integers(2, 32), st.just(True)),
+    st.builds(Step, st.just(NGRAM), st.just(0), st.integers(2, 32)),
 )
-def test_any_policy_leaves_the_tokens_alone(rows, block_size, which, tally):
-    class Whims:
-        """Some rows, then others, whatever was observed."""
 
-        def __init__(self) -> None:
-            self.answers = itertools.cycle(rows)
 
-        def rows(self) -> int:
-            return next(self.answers)
-
-        def observe(self, rows: int, tokens: int, seconds: float) -> None:
-            assert 1 <= tokens <= rows
-
+@settings(max_examples=30)
+@given(
+    steps=st.lists(STEPS, min_size=1, max_size=12),
+    shapes=st.integers(0, 100),
+    filters=st.sampled_from(["greedy", "T 0.6", "all, XTC"]),
+    block_size=st.integers(2, 32),
+    which=st.integers(0, 2),
+)
+def test_any_policy_leaves_the_tokens_alone(steps, shapes, filters, block_size, which, tally):
     model, prompt, stats = tiny.tiny_model(which, LIKENESS[which]), tiny.prompt(which, 9), DecodeStats()
-    expected = list(mlx_generate(model, prompt, None, 20, 1.0, seed=8, mode="ar"))
+    options = {"seed": 8, **FILTERS[filters]}
+    expected = list(mlx_generate(model, prompt, None, 20, mode="ar", **options))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(generation, "make_policy", lambda mode, block_rows: Whims())
-        options = {"seed": 8, "mode": "auto", "block_size": block_size, "stats": stats}
-        assert list(mlx_generate(model, prompt, None, 20, 1.0, **options)) == expected
+        patch.setattr(generation, "make_policy", lambda *args, **kwargs: Whims(steps, shapes))
+        options |= {"mode": "auto", "block_size": block_size, "stats": stats}
+        assert list(mlx_generate(model, prompt, None, 20, **options)) == expected
     tally.count(stats)
+
+
+@pytest.mark.parametrize("filters", ["greedy", "T 0.6"])
+def test_trees_are_verified_on_every_path_and_leave_the_cache_of_one_token_decoding(filters, tally):
+    for which in range(3):
+        model, prompt = tiny.tiny_model(which, LIKENESS[which]), tiny.prompt(which, 9)
+        caches = KVCache(len(model.layers)), KVCache(len(model.layers))
+        options = {"seed": 5, **FILTERS[filters]}
+        expected = list(mlx_generate(model, prompt, None, 40, mode="ar", prompt_cache=caches[0], **options))
+        policy, stats = Whims([Step(TREE, 12, 16, True)], which), DecodeStats()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(generation, "make_policy", lambda *args, policy=policy, **kwargs: policy)
+            tokens = list(mlx_generate(model, prompt, None, 40, prompt_cache=caches[1], stats=stats, **options))
+        assert tokens == expected
+        assert policy.trees and stats.steps["tree"] and stats.accepted
+        for ours, theirs in zip(caches[1].arrays, caches[0].arrays, strict=True):
+            assert mx.array_equal(ours[..., : caches[0].offset, :], theirs[..., : caches[0].offset, :])
+        tally.count(stats)
 
 
 def test_a_diffusion_view_of_another_dtype_leaves_the_tokens_alone(tally):

@@ -38,9 +38,16 @@ class StepwiseChoice:
         return cast(int, token.item()), row[0]
 
 
-def matching_prefix(drafted: Sequence[int], chosen: Sequence[int]) -> int:
-    """How many leading drafts are what the target chose."""
-    for i, (draft, token) in enumerate(zip(drafted, chosen, strict=False)):
-        if draft != token:
-            return i
-    return min(len(drafted), len(chosen))
+def accepted_rows(tokens: Sequence[int], parents: Sequence[int], chosen: Sequence[int]) -> list[int]:
+    """The rows that the choices confirm, from the root on: the path goes to the child whose token was chosen.
+
+    Args:
+        tokens: the tokens of the rows; row 0 is the pending token.
+        parents: parents[i] < i of a tree whose siblings have different tokens; parents[0] is -1.
+        chosen: the target's choice behind each row, or behind the first ones, where a stop token ended the rest.
+    """
+    path = [0]
+    for row in range(1, len(tokens)):
+        if path[-1] < len(chosen) and parents[row] == path[-1] and tokens[row] == chosen[path[-1]]:
+            path.append(row)
+    return path

@@ -1,47 +1,92 @@
 """The decode cycle: draft a block in the diffusion view, verify it in the autoregressive view, commit.
 
 Terms: the *pending* token is known text whose keys and values are not in the cache yet. A cycle takes the
-pending token and up to K-1 drafts through one target pass, emits the tokens that rule A chooses for as long
+pending token and the drafts behind it through one target pass, emits the tokens that rule A chooses for as long
 as the drafts agree with it, and leaves the last one pending.
+
+The cycle is a coroutine: it asks for passes and for values on the host, and hands out what it emits. Whoever
+drives it (`alone.py` for one request, the serving engine for many) decides what shares a pass and when to wait.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import cast
+from collections.abc import Callable, Collection, Generator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import mlx.core as mx
 
 from ..cache import KVCache
-from ..exactness import Exactness, target_pass
-from ..model import DIFFUSION, Model
-from ..sampling import Sampling, position_keys
-from .choice import StepwiseChoice, matching_prefix
-from .policy import Policy
-from .prefill import Progress, prefill
+from ..exactness import Exactness
+from ..model import Model
+from ..passes import Block
+from ..sampling import Positions, Sampling, position_keys
+from ..trees import depths, is_chain
+from ..weights import DIFFUSION
+from .choice import StepwiseChoice, accepted_rows
+from .constraint import Constraint, masked
+from .draft import CANDIDATES, Drafted, candidates, confidences, read
 from .stats import DecodeStats
+from .steps import AR, CHAIN, NGRAM, TREE, Candidates, Draft, NGrams, Outcome, Policy, Situation, Step
 
-CLEAR_CACHE_EVERY = 256
-"""Tokens between two releases of MLX's buffer cache, as in mlx-lm."""
+
+@dataclass(frozen=True)
+class Pass:
+    """Asks for the logits [wanted, V] of a block."""
+
+    block: Block
+
+
+@dataclass(frozen=True)
+class Read:
+    """Asks for arrays as nested lists: the one place where a cycle waits for the device."""
+
+    arrays: tuple[mx.array, ...]
 
 
 @dataclass(frozen=True)
 class Emission:
-    """An emitted token; `logits` [L, V] and `row` give its logits without computing anything more."""
+    """An emitted token; `logits` [L, V] and `row` give its logits without computing anything more.
+
+    `draft` is the position in the draft, from 0, of a token that was drafted; None for the target's own choice.
+    """
 
     token: int
-    from_draft: bool
+    draft: int | None
     logits: mx.array
     row: int
+
+    @property
+    def from_draft(self) -> bool:
+        return self.draft is not None
 
     @property
     def logprobs(self) -> mx.array:
         """Log-probabilities [V], before filters and temperature, in the model's dtype."""
         logits = self.logits[self.row]
         return logits - mx.logsumexp(logits)
+
+
+@dataclass(frozen=True)
+class Emit:
+    """Hands out the tokens of a cycle. The next one is queued on the device by then."""
+
+    tokens: list[Emission]
+
+
+Steps = Generator[Pass | Read | Emit, Any, Any]
+
+
+@dataclass
+class _Work:
+    """A cycle that has begun: a one-token step on its way, or a draft to verify behind `pending` [1]."""
+
+    step: Step
+    situation: Situation
+    pending: mx.array
+    queued: tuple[mx.array, mx.array] | None = None
+    drafted: Drafted | None = None
 
 
 class Decoder:
@@ -51,9 +96,11 @@ class Decoder:
         model, cache: both views and the cache they share; the cache may hold earlier text.
         sampling: rule A's settings; drafts are chosen with them too.
         stepwise: set where user code takes part in choosing; every token then passes through it.
-        policy: rows of each cycle.
-        exactness: how target passes are padded.
-        block_size: K, rows of a draft pass.
+        constraint: set where a grammar limits the tokens.
+        policy: what each cycle does.
+        ngrams: where drafts may be looked up in the text so far.
+        exactness: the most rows of a target pass.
+        block_size: K, the most rows of a draft pass.
         stop_tokens: ids that end the text; the one met is emitted.
         limit: most tokens to emit.
         stats: counted into.
@@ -65,159 +112,241 @@ class Decoder:
         cache: KVCache,
         *,
         sampling: Sampling,
-        stepwise: StepwiseChoice | None,
         policy: Policy,
         exactness: Exactness,
         block_size: int,
         stop_tokens: Collection[int],
         limit: int,
         stats: DecodeStats,
+        stepwise: StepwiseChoice | None = None,
+        constraint: Constraint | None = None,
+        ngrams: NGrams | None = None,
     ):
-        self.model, self.cache = model, cache
-        self.sampling, self.stepwise = sampling, stepwise
-        self.policy, self.exactness, self.stats = policy, exactness, stats
-        self.block_size, self.stop_tokens, self.limit = block_size, frozenset(stop_tokens), limit
-        self.stopped = False
-        self.emitted = 0
+        self.cache, self.stats = cache, stats
+        self.sampling, self.stepwise, self.constraint = sampling, stepwise, constraint
+        self.policy, self.block_size = policy, block_size
+        self.most_rows = exactness.most(block_size)
+        self.stop_tokens, self.limit = frozenset(stop_tokens), limit
+        self.text: list[int] = []
+        self.chosen = 0
+        self._by_hand = stepwise is not None or constraint is not None
         self._choice_kernel = model.choice_kernel
-        self._masks = mx.full((block_size - 1,), model.args.mask_token_id or 0, dtype=mx.int32)
-        self._tokens: list[int] = []
-        self._all_read: Callable[[], None] | None = None
-        self._known = cache.offset
+        self._masks = mx.full((block_size,), model.args.mask_token_id or 0, dtype=mx.int32)
+        self._ngrams = ngrams
+        self._clock = _Clock()
 
-    def read(self, prompt: Sequence[int], *, step_size: int, progress: Progress | None) -> None:
-        """Read `prompt` into the cache, all but its last token. Interrupted, the cache holds the part read."""
-        ids = mx.array(list(prompt), dtype=mx.int32)
-        self._tokens = list(prompt)
-        self._known = self.cache.offset + len(self._tokens)
-        self._all_read = partial(progress, len(prompt), len(prompt)) if progress else None
-        prefill(self.model, ids, self.cache, step_size=step_size, progress=progress)
+    def begin(self, prompt: Sequence[int]) -> None:
+        """The cache holds all of `prompt` but its last token; `text` goes on behind it."""
+        self.text = list(prompt)
+        if self._ngrams is not None:
+            self._ngrams.extend(self.text)
 
-    def run(self) -> Iterator[Emission]:
-        """After `read`: emit until a stop token, the limit, or until the consumer closes the iterator.
+    def cycles(self) -> Steps:
+        """The whole generation, after `begin`."""
+        self._clock = _Clock()
+        work = yield from self._begin(mx.array(self.text[-1:], dtype=mx.int32))
+        while work is not None:
+            if work.queued is not None:
+                cycle, ahead = yield from self._finish_step(work, *work.queued)
+            else:
+                cycle, pending = yield from self._verify(work)
+                ahead = None
+                if not self.stop_tokens.intersection(e.token for e in cycle):
+                    ahead = yield from self._begin(pending)
+            with self._clock.paused():
+                yield Emit(cycle)
+            work = ahead
 
-        However it ends, the cache then holds the prompt and every emitted token.
+    # Beginning a cycle ------------------------------------------------------------------------------
+
+    def _begin(self, pending: mx.array, unread: int = 0) -> Generator[Pass, Any, _Work | None]:
+        """Ask the policy and queue what it wants behind `pending`; None at the limit.
+
+        `unread` tokens were chosen on the device and have not been read.
         """
-        try:
-            for cycle in self._cycles(mx.array(self._tokens[-1:], dtype=mx.int32)):
-                for emission in cycle:
-                    if self._all_read and self.emitted == 0:
-                        self._all_read()
-                    self.emitted += 1
-                    self.stats.count_token(emission.row if emission.from_draft else None)
-                    self._known += 1
-                    self._tokens.append(emission.token)
-                    self.stopped = emission.token in self.stop_tokens
-                    yield emission
-                    if self.stopped:
-                        return
-                    if self.emitted % CLEAR_CACHE_EVERY == 0:
-                        mx.clear_cache()
-        finally:
-            self._settle()
+        room = self.limit - self.chosen - unread
+        if room <= 0:
+            return None
+        situation = self._situation(room)
+        step = self._within(self.policy.step(situation), room)
+        work = _Work(step, situation, pending)
+        if step.draft_rows > 1:
+            work.drafted = yield from self._draft(pending, step)
+        elif step.kind == AR and not self._by_hand:
+            work.queued = yield from self._queue_step(pending)
+        return work
 
-    def _settle(self) -> None:
-        """Leave exactly the known tokens in the cache: drop what ran ahead, read the token still pending."""
-        self.cache.trim(self.cache.offset - self._known)
-        if self.cache.offset == self._known - 1:
-            self._target(mx.array(self._tokens[-1:], dtype=mx.int32))
-            self.cache.commit(1)
-            mx.async_eval(self.cache.arrays)
+    def _situation(self, room: int) -> Situation:
+        if self._ngrams is None:
+            return Situation(self.cache.offset, room)
+        tokens, order = self._ngrams.find(min(room, self.most_rows) - 1)
+        return Situation(self.cache.offset, room, len(tokens), order)
 
-    # Cycles -----------------------------------------------------------------------------------------
+    def _within(self, step: Step, room: int) -> Step:
+        """`step` with no more rows than there are; one that can draft nothing is a one-token step."""
+        verify_rows = min(step.verify_rows, self.most_rows, room)
+        draft_rows = min(step.draft_rows, self.block_size)
+        if verify_rows < 2 or (step.kind in (CHAIN, TREE) and draft_rows < 2):
+            return Step(AR)
+        return replace(step, draft_rows=draft_rows, verify_rows=verify_rows)
 
-    def _cycles(self, pending: mx.array) -> Iterator[list[Emission]]:
-        while self.emitted < self.limit:
-            plain = self.stepwise is None and self._rows() == 1
-            lane = self._pipelined_steps if plain else self._blocks
-            pending = yield from lane(pending)
+    def _draft(self, pending: mx.array, step: Step) -> Generator[Pass, Any, Drafted]:
+        """Queue a diffusion pass over [pending, MASK ...]."""
+        rows = step.draft_rows
+        # A fixed step drafts the same rows near the end of the text: it is what the view was trained on.
+        wanted = rows - 1 if step.look or step.kind == TREE else min(rows, step.verify_rows) - 1
+        block = mx.concatenate([pending, self._masks[: rows - 1]])
+        logits = yield Pass(Block(self.cache, block, DIFFUSION, wanted=wanted))
+        position = self.cache.offset + 1
+        if step.kind == TREE:
+            tokens = candidates(logits, self.sampling, position, CANDIDATES)
+        else:
+            tokens = self._choose(logits, position)[:, None]
+        sure = confidences(logits, tokens, self.sampling.temperature) if self.policy.learns else None
+        mx.async_eval([tokens] if sure is None else [tokens, sure])
+        self.stats.count_draft(rows)
+        return Drafted(tokens, sure)
 
-    def _rows(self, unread: int = 0) -> int:
-        """Rows of the next cycle, given tokens already chosen but not yet emitted."""
-        most = self.exactness.most(self.block_size)
-        return min(self.policy.rows(), most, self.limit - self.emitted - unread)
+    def _queue_step(self, pending: mx.array) -> Generator[Pass, Any, tuple[mx.array, mx.array]]:
+        """Queue a one-token step: (token [1], logits [1, V]), and commit its row."""
+        logits = yield Pass(Block(self.cache, pending))
+        token = self._choose(logits, self.cache.offset + 1)
+        self.cache.commit(1)
+        mx.async_eval(token)
+        return token, logits
 
-    def _blocks(self, pending: mx.array) -> Generator[list[Emission], None, mx.array]:
-        """Cycles of draft, verify, commit, until the policy or the text asks for something else."""
-        clock = _Clock()
-        drafts = self._draft(pending)
-        while True:
-            rows = min(drafts.size + 1, self.limit - self.emitted)
-            position = self.cache.offset + 1
-            drafts = drafts[: rows - 1]
-            logits = self._target(mx.concatenate([pending, drafts]))
-            chosen, accepted, logits = self._verify(logits, drafts, position)
-            self.cache.commit(accepted + 1)
-            pending = mx.array(chosen[accepted:], dtype=mx.int32)
-            cycle = [Emission(token, i < accepted, logits, i) for i, token in enumerate(chosen)]
-            self.stats.count_cycle(rows)
-            self.policy.observe(rows, len(cycle), clock.lap())
-            # The next draft runs on the device while the consumer takes this cycle's tokens.
-            again = self._rows(len(cycle)) > (self.stepwise is None) and not self.stop_tokens.intersection(chosen)
-            if again:
-                drafts = self._draft(pending, len(cycle))
-            with clock.paused():
-                yield cycle
-            if not again:
-                return pending
+    # Finishing it -----------------------------------------------------------------------------------
 
-    def _pipelined_steps(self, pending: mx.array) -> Generator[list[Emission], None, mx.array]:
-        """One-token steps, each queued before the host reads the one before it."""
-        clock = _Clock()
-        token, logits = self._step(pending)
-        while True:
-            ahead = self._step(token) if self._rows(unread=1) == 1 else None
-            self.stats.host_syncs += 1
-            cycle = [Emission(cast(int, token.item()), False, logits, 0)]
-            self.stats.count_cycle(1)
-            self.policy.observe(1, 1, clock.lap())
-            with clock.paused():
-                yield cycle
-            if ahead is None:
-                return token
-            token, logits = ahead
+    def _finish_step(self, work: _Work, token: mx.array, logits: mx.array) -> Steps:
+        """Read a queued step, with the next cycle queued before the host waits for it."""
+        ahead = yield from self._begin(token, unread=1)
+        ((chosen,),) = yield from self._read(token)
+        self._know([chosen])
+        self.stats.count_cycle(work.step.kind, [0])
+        self.policy.observe(Outcome(work.step, work.situation.context, 0, 1, 1, 0, (), 0, self._clock.lap()))
+        return [Emission(chosen, None, logits, 0)], ahead
 
-    # Passes -----------------------------------------------------------------------------------------
+    def _verify(self, work: _Work) -> Steps:
+        """Verify what was drafted and commit what is confirmed: (emissions, the next pending token [1])."""
+        draft, drafts = yield from self._drafts(work)
+        masks = None
+        if self.constraint is not None:
+            fitting, masks = self.constraint.allowed(drafts.tokens)
+            drafts = Candidates(drafts.tokens[:fitting], drafts.parents[:fitting])
+        known = isinstance(drafts, Candidates)
+        tokens = mx.array(drafts.tokens, dtype=mx.int32) if known else drafts
+        parents = (-1, *(p + 1 for p in drafts.parents)) if known else tuple(range(-1, drafts.size))
+        tree = None if is_chain(parents) else parents
+        logits = yield Pass(Block(self.cache, mx.concatenate([work.pending, tokens]), parents=tree))
 
-    def _draft(self, pending: mx.array, unread: int = 0) -> mx.array:
-        """Queue a diffusion pass over [pending, MASK ...]: drafts [rows-1] for the positions behind `pending`."""
-        rows = self._rows(unread)
-        if rows == 1:
-            return self._masks[:0]
-        # The pass keeps its full width near the end of the text: it is what the view was trained on.
-        block = mx.concatenate([pending, self._masks])
-        hidden = self.model.model(block[None], self.cache, view=DIFFUSION)[0, : rows - 1]
-        drafts = self._choose(self.model.head(hidden), self.cache.offset + 1)
-        mx.async_eval(drafts)
-        self.stats.diffusion_passes += 1
-        return drafts
-
-    def _target(self, block: mx.array) -> mx.array:
-        self.stats.ar_passes += 1
-        return target_pass(self.model, block, self.cache, self.exactness.padded(block.size))
-
-    def _verify(self, logits: mx.array, drafts: mx.array, position: int) -> tuple[list[int], int, mx.array]:
-        """(tokens to emit, how many of them are accepted drafts, their logits [L, V]) by rule A."""
+        first = self.cache.offset + 1
         if self.stepwise is not None:
-            return self._verify_stepwise(self.stepwise, logits, drafts, position)
-        drafted, chosen = self._read(drafts, self._choose(logits, position))
-        chosen = self._until_stop(chosen[: matching_prefix(drafted, chosen) + 1])
-        return chosen, matching_prefix(drafted, chosen), logits
+            chosen, logits = self._choose_stepwise(self.stepwise, logits, drafts.tokens, first, masks)
+            drafted = drafts.tokens
+        else:
+            positions = first if tree is None else first + mx.array(depths(tree))
+            choices = self._choose(logits if masks is None else masked(logits, masks), positions)
+            if known:
+                (chosen,), drafted = (yield from self._read(choices)), drafts.tokens
+            elif work.drafted is not None and work.drafted.confidences is not None:
+                drafted, chosen, sure = yield from self._read(tokens, choices, work.drafted.confidences)
+                draft = read([[t] for t in drafted], sure)
+            else:
+                drafted, chosen = yield from self._read(tokens, choices)
+        rows = [0, *drafted]
+        path = accepted_rows(rows, parents, chosen)
+        emitted = self._until_stop([chosen[row] for row in path if row < len(chosen)])
+        accepted = min(len(path) - 1, len(emitted))
+        self.cache.commit(accepted + 1, None if tree is None else path[: accepted + 1])
+        self._know(emitted)
+        self.stats.count_cycle(work.step.kind, depths(parents))
+        self.policy.observe(self._outcome(work, rows, parents, path, accepted, len(emitted), draft))
+        cycle = [
+            Emission(token, depth if depth < accepted else None, logits, path[depth])
+            for depth, token in enumerate(emitted)
+        ]
+        return cycle, mx.array(emitted[-1:], dtype=mx.int32)
 
-    def _verify_stepwise(
-        self, choice: StepwiseChoice, logits: mx.array, drafts: mx.array, position: int
-    ) -> tuple[list[int], int, mx.array]:
-        (drafted,) = self._read(drafts)
+    def _drafts(self, work: _Work) -> Generator[Read, Any, tuple[Draft | None, Any]]:
+        """What to verify: `Candidates` where the host knows them, else a chain int32 [n] on the device."""
+        step = work.step
+        if step.kind == NGRAM and self._ngrams is not None:
+            # Looked up again: behind a one-token step the text has grown since the policy was asked.
+            tokens, _ = self._ngrams.find(step.verify_rows - 1)
+            return None, Candidates(tuple(tokens), tuple(range(-1, len(tokens) - 1)))
+        if work.drafted is None:
+            return None, Candidates((), ())
+        if not (step.look or step.kind == TREE or self._by_hand):
+            return None, work.drafted.chain[: step.verify_rows - 1]
+        arrays = [a for a in (work.drafted.tokens, work.drafted.confidences) if a is not None]
+        tokens, *sure = yield from self._read(*arrays)
+        draft = read(tokens, sure[0] if sure else [[1.0] * len(row) for row in tokens])
+        if self._by_hand or not sure:
+            # User code and grammars walk a chain.
+            chain = tuple(row[0] for row in draft.tokens[: step.verify_rows - 1])
+            return draft, Candidates(chain, tuple(range(-1, len(chain) - 1)))
+        return draft, self.policy.shape(step, draft, work.situation)
+
+    def _choose_stepwise(
+        self, choice: StepwiseChoice, logits: mx.array, drafted: Sequence[int], position: int, masks: Any
+    ) -> tuple[list[int], mx.array]:
+        """(choices, processed logits [L, V]) row by row, for as long as the drafts agree with them."""
         chosen: list[int] = []
         processed: list[mx.array] = []
         for row in range(len(drafted) + 1):
-            token, row_logits = choice.choose(self._tokens + chosen, logits[row], position + row)
+            own = logits[row] if masks is None else masked(logits[row : row + 1], masks[row : row + 1])[0]
+            token, row_logits = choice.choose(self.text + chosen, own, position + row)
             self.stats.host_syncs += 1
             chosen.append(token)
             processed.append(row_logits)
-            if token in self.stop_tokens or matching_prefix(drafted, chosen) <= row:
+            if token in self.stop_tokens or row == len(drafted) or drafted[row] != token:
                 break
-        return chosen, matching_prefix(drafted, chosen), mx.stack(processed)
+        return chosen, mx.stack(processed)
+
+    def _outcome(
+        self,
+        work: _Work,
+        rows: Sequence[int],
+        parents: Sequence[int],
+        path: Sequence[int],
+        accepted: int,
+        emitted: int,
+        draft: Draft | None,
+    ) -> Outcome:
+        followed = list(path[1 : accepted + 1])
+        # The first draft that the target contradicted, where there was one and the text did not end before it.
+        refused = [i for i in range(path[-1] + 1, len(rows)) if parents[i] == path[-1]]
+        if refused and emitted == len(path):
+            followed.append(refused[0])
+        sure: list[float] = []
+        if draft is not None:
+            level = depths(tuple(parents))
+            for i in followed:
+                place = level[i] - 1
+                if place < len(draft.tokens) and rows[i] in draft.tokens[place]:
+                    sure.append(draft.confidences[place][list(draft.tokens[place]).index(rows[i])])
+        return Outcome(
+            step=work.step,
+            context=work.situation.context,
+            draft_rows=work.step.draft_rows if work.drafted is not None else 0,
+            rows=len(rows),
+            tokens=emitted,
+            drafts=len(followed),
+            confidences=sure if len(sure) == len(followed) else (),
+            accepted=accepted,
+            seconds=self._clock.lap(),
+        )
+
+    # Small parts ------------------------------------------------------------------------------------
+
+    def _know(self, tokens: list[int]) -> None:
+        """`tokens` are part of the text now."""
+        self.text.extend(tokens)
+        self.chosen += len(tokens)
+        if self._ngrams is not None:
+            self._ngrams.extend(tokens)
+        if self.constraint is not None:
+            self.constraint.advance(tokens)
 
     def _until_stop(self, tokens: list[int]) -> list[int]:
         for i, token in enumerate(tokens):
@@ -225,26 +354,16 @@ class Decoder:
                 return tokens[: i + 1]
         return tokens
 
-    def _step(self, pending: mx.array) -> tuple[mx.array, mx.array]:
-        """Queue a one-token step: (token [1], logits [1, V]), and commit its row."""
-        logits = self._target(pending)
-        token = self._choose(logits, self.cache.offset + 1)
-        self.cache.commit(1)
-        mx.async_eval(token)
-        return token, logits
-
-    def _choose(self, logits: mx.array, position: int) -> mx.array:
-        """Rule A for logits [L, V] of positions position ..: tokens int32 [L], on the kernel where there is one."""
+    def _choose(self, logits: mx.array, position: Positions) -> mx.array:
+        """Rule A for logits [L, V]: tokens int32 [L], on the kernel where there is one."""
         if self._choice_kernel is None or self.sampling.filtered:
             return self.sampling.choose(logits, position).astype(mx.int32)
         keys = None if self.sampling.greedy else position_keys(self.sampling.seed, position, logits.shape[0])
         return self._choice_kernel(logits, self.sampling.temperature, keys).astype(mx.int32)
 
-    def _read(self, *arrays: mx.array) -> list[list[int]]:
-        """The one place where a block cycle waits for the device."""
-        mx.eval(arrays)
+    def _read(self, *arrays: mx.array) -> Generator[Read, Any, list[list]]:
         self.stats.host_syncs += 1
-        return [cast(list[int], a.tolist()) for a in arrays]
+        return (yield Read(arrays))
 
 
 class _Clock:

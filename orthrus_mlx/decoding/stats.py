@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..units import counted
+from ..weights import DIFFUSION
 
 
 @dataclass
@@ -16,11 +18,14 @@ class DecodeStats:
         exactness: what the probe showed for the target passes (see `orthrus_mlx.exactness`).
         tokens: tokens emitted.
         cycles: target passes that emitted them.
+        steps: cycles by kind: "ar", "chain", "tree", "ngram" (see `orthrus_mlx.decoding.steps`).
         ar_passes, diffusion_passes: forward passes by view, the prompt's not counted.
         drafted: draft tokens that went through verification.
         accepted: of those, the ones that were emitted.
-        accepted_at: accepted_at[i] counts cycles whose draft i was accepted; drafted_at[i] those that verified one.
+        accepted_at: accepted_at[i] counts drafts of position i behind the pending token that were accepted;
+            drafted_at[i] those that were verified (a tree has several).
         target_rows: target passes by the number of rows they carried.
+        draft_rows: diffusion passes by the number of rows they carried.
         host_syncs: times the host waited for the device.
     """
 
@@ -28,6 +33,7 @@ class DecodeStats:
     exactness: str = ""
     tokens: int = 0
     cycles: int = 0
+    steps: dict[str, int] = field(default_factory=dict)
     ar_passes: int = 0
     diffusion_passes: int = 0
     drafted: int = 0
@@ -35,6 +41,7 @@ class DecodeStats:
     drafted_at: list[int] = field(default_factory=list)
     accepted_at: list[int] = field(default_factory=list)
     target_rows: dict[int, int] = field(default_factory=dict)
+    draft_rows: dict[int, int] = field(default_factory=dict)
     host_syncs: int = 0
 
     @property
@@ -61,19 +68,31 @@ class DecodeStats:
         )
 
     def count_token(self, draft: int | None) -> None:
-        """Book an emitted token: the draft of that index, or the target's own choice (None)."""
+        """Book an emitted token: the draft of that position, or the target's own choice (None)."""
         self.tokens += 1
         if draft is not None:
             self.accepted += 1
             self.accepted_at[draft] += 1
 
-    def count_cycle(self, rows: int) -> None:
-        """Book a target pass over `rows` rows (one pending token, the rest drafts)."""
+    def count_pass(self, view: str) -> None:
+        """Book a forward pass."""
+        if view == DIFFUSION:
+            self.diffusion_passes += 1
+        else:
+            self.ar_passes += 1
+
+    def count_draft(self, rows: int) -> None:
+        """Book a diffusion pass over `rows` rows."""
+        self.draft_rows[rows] = self.draft_rows.get(rows, 0) + 1
+
+    def count_cycle(self, kind: str, depths: Sequence[int]) -> None:
+        """Book a target pass over the pending token (depth 0) and drafts at these `depths` behind it."""
         self.cycles += 1
-        self.target_rows[rows] = self.target_rows.get(rows, 0) + 1
-        self.drafted += rows - 1
-        missing = rows - 1 - len(self.drafted_at)
+        self.steps[kind] = self.steps.get(kind, 0) + 1
+        self.target_rows[len(depths)] = self.target_rows.get(len(depths), 0) + 1
+        self.drafted += len(depths) - 1
+        missing = max(depths) - len(self.drafted_at)
         self.drafted_at.extend([0] * missing)
         self.accepted_at.extend([0] * missing)
-        for i in range(rows - 1):
-            self.drafted_at[i] += 1
+        for depth in depths[1:]:
+            self.drafted_at[depth - 1] += 1

@@ -107,7 +107,22 @@ class Outcome:
     seconds: float
 
 
+class NGrams(Protocol):
+    """An index of the text so far that offers what followed its last words before."""
+
+    def extend(self, tokens: Sequence[int]) -> None:
+        """`tokens` were added to the text."""
+
+    def find(self, most: int) -> tuple[Sequence[int], int]:
+        """(drafts, at most `most`; tokens of text that the match rests on): empty and 0 where there is no match."""
+
+
 class Policy(Protocol):
+    """The loop may ask for the next step before it tells the outcome of the one-token step before it."""
+
+    learns: bool
+    """Whether it wants confidences, which cost a look through the vocabulary, and n-grams."""
+
     def step(self, situation: Situation) -> Step:
         """The next cycle."""
 

@@ -1,0 +1,50 @@
+"""What a draft pass gives: tokens for the positions behind the pending one, and how sure the diffusion view is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import mlx.core as mx
+
+from ..sampling import Positions, Sampling
+from .steps import Draft
+
+CANDIDATES = 4
+"""Tokens per position that a tree may choose from; each costs a look through the vocabulary."""
+
+
+@dataclass(frozen=True)
+class Drafted:
+    """A draft on the device: tokens int32 [n, k], the best by rule A's score first, and confidences float32 [n, k]."""
+
+    tokens: mx.array
+    confidences: mx.array | None = None
+
+    @property
+    def chain(self) -> mx.array:
+        """The best token of every position, int32 [n]."""
+        return self.tokens[:, 0]
+
+
+def candidates(logits: mx.array, sampling: Sampling, position: Positions, count: int) -> mx.array:
+    """The `count` best tokens int32 [n, count] of logits [n, V] by rule A's scores, the best first."""
+    scores = sampling.scores(logits, position)
+    found = []
+    for _ in range(count):
+        # Rounds of argmax: a partition of the whole vocabulary costs more than the few that are wanted.
+        best = mx.argmax(scores, axis=-1, keepdims=True)
+        found.append(best)
+        scores = mx.put_along_axis(scores, best, mx.array(-mx.inf, scores.dtype), axis=-1)
+    return mx.concatenate(found, axis=-1).astype(mx.int32)
+
+
+def confidences(logits: mx.array, tokens: mx.array, temperature: float) -> mx.array:
+    """Probabilities float32 [n, k] of tokens [n, k] in the softmax of logits [n, V] at `temperature` (0: at 1)."""
+    logits = logits.astype(mx.float32) * (1 / temperature if temperature else 1.0)
+    return mx.exp(mx.take_along_axis(logits, tokens, axis=-1) - mx.logsumexp(logits, axis=-1, keepdims=True))
+
+
+def read(tokens: list, confidences: list) -> Draft:
+    """The host's form of a draft that was read."""
+    return Draft(cast(list[list[int]], tokens), cast(list[list[float]], confidences))
