@@ -36,7 +36,9 @@ def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, s
 # The command line itself ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [[], ["chat"], ["generate"], ["convert"], ["train"], ["bench"], ["info"]])
+@pytest.mark.parametrize(
+    "command", [[], ["chat"], ["generate"], ["convert"], ["train"], ["bench"], ["info"], ["serve"]]
+)
 def test_help_imports_neither_mlx_nor_its_libraries(command, environment):
     program = (
         "import sys, contextlib\n"

@@ -13,7 +13,7 @@ from mlx_lm.sample_utils import make_logits_processors
 from orthrus_mlx import RequestError, load, stream_generate
 from orthrus_mlx.cli.chat_file import load_chat, save_chat
 from orthrus_mlx.cli.conversation import Conversation
-from orthrus_mlx.cli.prompts import opens_thought, render, with_system
+from orthrus_mlx.prompts import opens_thought, render, with_system
 
 pytest_plugins = ["cli_fixtures"]
 

@@ -8,7 +8,7 @@ from typing import Any
 from ..atomic_file import write_json
 from ..errors import CheckpointError, RequestError
 from ..json_file import read_object
-from .prompts import Message
+from ..prompts import Message
 
 FORMAT = "orthrus-mlx chat 1"
 

@@ -13,8 +13,8 @@ from ..errors import RequestError
 from ..exactness import Exactness, exactness_of
 from ..generation import GenerationResponse, stream_generate
 from ..model import Model
+from ..prompts import Message, opens_thought, render, think_markers, with_system
 from ..sampling import LogitsProcessor
-from .prompts import Message, opens_thought, render, think_markers, with_system
 
 Progress = Callable[[int, int], None]
 

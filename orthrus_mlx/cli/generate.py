@@ -39,9 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Answer one prompt on stdout. Raises OrthrusError; returns the exit code."""
     from ..generation import print_figures, stream_generate
+    from ..prompts import opens_thought, think_markers
     from .answer_printer import AnswerPrinter
     from .progress import PrefillBar
-    from .prompts import opens_thought, think_markers
     from .start import open_model
 
     question = well_formed(sys.stdin.read() if args.prompt == "-" else args.prompt)
@@ -102,7 +102,7 @@ def _open_cache(args: argparse.Namespace) -> tuple[KVCache | None, str | None]:
 
 def _prompt(args: argparse.Namespace, tokenizer: Any, question: str, *, cached: bool) -> tuple[str, bool]:
     """(the prompt's text, whether the tokenizer adds special tokens to it)."""
-    from .prompts import render, with_system
+    from ..prompts import render, with_system
 
     if args.ignore_chat_template or not tokenizer.has_chat_template:
         if args.system_prompt is not None:

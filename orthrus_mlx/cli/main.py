@@ -20,6 +20,7 @@ from .terminal import one_line, report
 COMMANDS = {
     "chat": "talk to a model",
     "generate": "answer one prompt",
+    "serve": "serve a model over HTTP",
     "convert": "convert a Hugging Face checkpoint to an MLX folder",
     "train": "distil a diffusion view for a Qwen3 checkpoint",
     "bench": "measure speed by workload against plain decoding and mlx-lm",

@@ -42,7 +42,7 @@ def add_generation_arguments(parser: argparse.ArgumentParser, *, max_tokens: int
     prompting = parser.add_argument_group("prompt")
     prompting.add_argument("--system-prompt", metavar="TEXT", help="system prompt for the chat template")
     prompting.add_argument(
-        "--chat-template-config", type=_json_object, default={}, metavar="JSON", help="settings for the chat template"
+        "--chat-template-config", type=json_object, default={}, metavar="JSON", help="settings for the chat template"
     )
     prompting.add_argument("--no-think", action="store_true", help="ask a thinking model to answer at once")
     prompting.add_argument(
@@ -162,7 +162,7 @@ def _some_text(text: str) -> str:
     return text
 
 
-def _json_object(text: str) -> dict[str, Any]:
+def json_object(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except ValueError as error:

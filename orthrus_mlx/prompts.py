@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..errors import RequestError
+from .errors import RequestError
 
-Message = dict[str, str]
-"""{"role": "system" | "user" | "assistant", "content": text}"""
+Message = dict[str, Any]
+"""{"role": "system" | "user" | "assistant" | "tool", "content": text}, and what else the template knows."""
 
 
-def render(tokenizer: Any, messages: Sequence[Message], template_options: Mapping[str, Any]) -> str:
+def render(
+    tokenizer: Any, messages: Sequence[Message], template_options: Mapping[str, Any], tools: Sequence[Any] | None = None
+) -> str:
     """The conversation as text with an open assistant turn at its end.
 
     Args:
         tokenizer: an mlx-lm `TokenizerWrapper`.
         template_options: passed on to the template, such as `enable_thinking`.
+        tools: function definitions that the model may call, in OpenAI's form.
 
     Raises:
         RequestError: the tokenizer has no template, or the template refuses these messages.
@@ -26,7 +29,8 @@ def render(tokenizer: Any, messages: Sequence[Message], template_options: Mappin
             "the model's tokenizer has no chat template; use `orthrus-mlx generate --ignore-chat-template`"
         )
     try:
-        return tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **template_options)
+        options = {**template_options, **({"tools": list(tools)} if tools else {})}
+        return tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **options)
     except Exception as error:
         # A template is a program of the checkpoint: it raises whatever its author, or Jinja, liked.
         reason = (str(error).splitlines() or [type(error).__name__])[0]

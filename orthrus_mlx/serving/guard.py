@@ -1,0 +1,100 @@
+"""Who may talk to the server: the API key, and the names under which a loopback server may be addressed."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import time
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .errors import HttpError, error_response, speaks_anthropic
+from .metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+OPEN_PATHS = ("/", "/health")
+"""Served without a key: the page holds nothing secret, and health checks have none."""
+
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+
+
+def is_loopback(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+class Guard:
+    """ASGI middleware.
+
+    Args:
+        app: what it guards.
+        api_key: the key that clients must send, as `Authorization: Bearer KEY` or `x-api-key: KEY`; None asks for none.
+        loopback: whether only this machine may talk to the server. A web page could reach it through a name of its
+            own that resolves to 127.0.0.1; such names are refused.
+    """
+
+    def __init__(self, app: ASGIApp, *, api_key: str | None, loopback: bool):
+        self._app, self._loopback = app, loopback
+        self._key = None if api_key is None else _digest(api_key)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            request = Request(scope)
+            refusal = self._refusal(request)
+            if refusal is not None:
+                await error_response(refusal, speaks_anthropic(request))(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _refusal(self, request: Request) -> HttpError | None:
+        if self._loopback:
+            name = request.headers.get("host", "").lower()
+            name = name.rpartition(":")[0] if not name.endswith("]") and ":" in name else name
+            if name not in LOOPBACK_NAMES and not name.startswith("127."):
+                return HttpError(421, "this server answers to localhost and 127.0.0.1 only (see --host)")
+        if self._key is None or request.url.path in OPEN_PATHS or request.method == "OPTIONS":
+            return None
+        scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+        offered = bearer.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
+        if not hmac.compare_digest(_digest(offered), self._key):
+            return HttpError(
+                401,
+                "a valid API key is needed: Authorization: Bearer KEY, or x-api-key: KEY",
+                code="invalid_api_key",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        return None
+
+
+def _digest(key: str) -> bytes:
+    # Equal lengths, so that the comparison takes the same time for every guess.
+    return hashlib.sha256(key.encode(errors="replace")).digest()
+
+
+class Book:
+    """ASGI middleware that counts and logs every request: route, status and time, never what it said."""
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, routes: frozenset[str]):
+        self._app, self._metrics, self._routes = app, metrics, routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status, start = 499, time.monotonic()
+
+        async def noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        finally:
+            path = scope["path"]
+            route = path if path in self._routes else "other"
+            self._metrics.requests.labels(route, str(status)).inc()
+            log.info("%s %s %d %.3f s", scope["method"], route, status, time.monotonic() - start)

@@ -1,0 +1,128 @@
+"""Running a plan: its tickets' events, merged, as pieces; cancelled on the way out whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Any
+
+from .answer import Answer, Piece
+from .engine import CANCELLED, ERROR, Event, Ticket, submit_all
+from .errors import HttpError, as_http_error
+from .service import Plan, Service
+
+
+@dataclass
+class Choice:
+    """One answer under way."""
+
+    ticket: Ticket
+    answer: Answer
+
+
+class Run:
+    """The choices of one request.
+
+    Raises:
+        Busy, RequestError: as `Engine.submit`.
+    """
+
+    def __init__(self, service: Service, plan: Plan):
+        self._limits = service.limits
+        self.started = time.monotonic()
+        self.deadline = self.started + self._limits.seconds
+        self.first_token: float | None = None
+        self.seed, self._per_prompt = plan.seed, plan.choices
+        tickets = submit_all(service.engine, plan.requests)
+        self.choices = [Choice(ticket, plan.make_answer()) for ticket in tickets]
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Prompt tokens read, of all, over all choices."""
+        read, total = zip(*(choice.ticket.progress for choice in self.choices), strict=True)
+        return sum(read), sum(total)
+
+    async def pieces(self) -> AsyncGenerator[tuple[int, Piece] | None]:
+        """(choice, piece) as they come; None after every `Limits.keepalive` seconds of silence.
+
+        Raises:
+            HttpError: the engine failed on it or is closing, or its time is up.
+        """
+        waiting = {asyncio.ensure_future(anext(c.ticket)): i for i, c in enumerate(self.choices)}
+        try:
+            while waiting:
+                left = self.deadline - time.monotonic()
+                patience = min(max(left, 0), self._limits.keepalive)
+                done, _ = await asyncio.wait(waiting, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+                if time.monotonic() >= self.deadline:
+                    raise HttpError(504, f"the request took more than {self._limits.seconds:g} seconds")
+                if not done:
+                    yield None
+                for future in done:
+                    index = waiting.pop(future)
+                    choice = self.choices[index]
+                    for piece in choice.answer.feed(self._checked(choice.ticket, future.result())):
+                        yield index, piece
+                    if choice.answer.finish_reason is None:
+                        waiting[asyncio.ensure_future(anext(choice.ticket))] = index
+                    else:
+                        choice.ticket.cancel()
+        finally:
+            for future in waiting:
+                future.cancel()
+            self.close()
+
+    def close(self) -> None:
+        """Give up what is not finished."""
+        for choice in self.choices:
+            choice.ticket.cancel()
+
+    def _checked(self, ticket: Ticket, event: Event) -> Event:
+        if event.finish_reason == ERROR:
+            raise as_http_error(ticket.error or RuntimeError("unknown"))
+        if event.finish_reason == CANCELLED:
+            raise HttpError(503, "the server is shutting down", headers={"Retry-After": "5"})
+        if self.first_token is None:
+            self.first_token = time.monotonic()
+        return event
+
+    def decoding(self) -> dict[str, Any]:
+        """How the answers were decoded: for the `usage` of every protocol."""
+        usages = [choice.ticket.usage for choice in self.choices]
+        tokens, cycles = sum(c.answer.tokens for c in self.choices), sum(u.cycles for u in usages)
+        return {
+            "mode": self.choices[0].ticket.request.mode,
+            "exactness": usages[0].exactness,
+            "seed": self.seed,
+            "cycles": cycles,
+            "drafted": sum(u.drafted for u in usages),
+            "accepted": sum(u.accepted for u in usages),
+            "tokens_per_cycle": round(tokens / cycles, 3) if cycles else 0.0,
+            "seconds": round(sum(u.seconds for u in usages), 6),
+            "drafted_at": _sums([u.drafted_at for u in usages]),
+            "accepted_at": _sums([u.accepted_at for u in usages]),
+        }
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Each prompt counts once, however many choices answer it."""
+        return sum(choice.ticket.usage.prompt_tokens for choice in self.choices[:: self._per_prompt])
+
+    @property
+    def cached_tokens(self) -> int:
+        return sum(choice.ticket.usage.cached_tokens for choice in self.choices[:: self._per_prompt])
+
+    @property
+    def completion_tokens(self) -> int:
+        return sum(choice.answer.tokens for choice in self.choices)
+
+    @property
+    def reasoning_tokens(self) -> int:
+        return sum(choice.answer.reasoning_tokens for choice in self.choices)
+
+
+def _sums(lists: list[tuple[int, ...]]) -> list[int]:
+    longest = max(map(len, lists))
+    return [sum(counts[i] for counts in lists if i < len(counts)) for i in range(longest)]
