@@ -340,20 +340,24 @@ def test_auto_is_judged_against_ar_and_the_best_fixed_setting(auto, of_ar, of_be
 
 def test_counts_of_several_answers_are_added_up():
     one = {"tokens": 10, "cycles": 2, "ar_passes": 2, "diffusion_passes": 2, "drafted": 14, "accepted": 8}
-    first = measured(1, **one, drafted_at=[2, 2], accepted_at=[2, 1], target_rows={"8": 2}, steps={"chain": 2})
-    second = measured(1, **one, drafted_at=[3], accepted_at=[0], target_rows={"1": 1, "8": 1})
+    rows = {"target_rows": {"8": 2}, "draft_rows": {"16": 2}}
+    first = measured(1, **one, **rows, drafted_at=[2, 2], accepted_at=[2, 1], steps={"chain": 2})
+    rows = {"target_rows": {"1": 1, "8": 1}, "draft_rows": {}}
+    second = measured(1, **one, **rows, drafted_at=[3], accepted_at=[0], steps={"ar": 1, "ngram": 1})
     (case,) = summarise(results({"auto": first}, {"auto": second}))
     counts = case.lanes["auto"].counts
     assert (counts.tokens_per_cycle, counts.tokens_per_forward, counts.accepted, counts.drafted) == (5, 2.5, 16, 28)
     assert (counts.drafted_at, counts.accepted_at) == ([5, 2], [2, 1])
-    assert counts.choices == {"8 rows": 3, "1 row": 1, "chain": 2}
+    assert counts.target_rows == {"8": 3, "1": 1} and counts.draft_rows == {"16": 2}
+    assert counts.steps == {"chain": 2, "ar": 1, "ngram": 1}
     text = as_text(sections(results({"auto": first}, {"auto": second})))
-    assert "16/28 (57%)" in text and "8 rows: 3" in text
+    assert "16/28 (57%)" in text and "chain x2, ar x1, ngram x1" in text and "8 x3, 1 x1" in text and "16 x2" in text
 
 
 def test_acceptance_is_drawn_where_it_was_measured(tmp_path):
-    counts = {"tokens": 9, "cycles": 1, "drafted": 9, "accepted": 3, "target_rows": {}}
-    run = measured(1, **counts, drafted_at=[9, 9], accepted_at=[3, 0])
+    counts = {name: 1 for name in ("tokens", "cycles", "ar_passes", "diffusion_passes", "drafted", "accepted")}
+    maps = {"steps": {}, "target_rows": {}, "draft_rows": {}}
+    run = measured(1, **counts, **maps, drafted_at=[9, 9], accepted_at=[3, 0])
     found = results({"ar": measured(1), "diffusion": run})
     assert draw_plots(found, tmp_path) == ["speedup.png", "acceptance.png"]
     assert (tmp_path / "acceptance.png").read_bytes().startswith(PNG)

@@ -16,7 +16,11 @@ PLOTS = {
     "acceptance.png": "Acceptance by position in the block",
     "context.png": "Speed against context length",
 }
-_MOST_CHOICES = 6
+_MOST_SHOWN = 4
+_DRAFT_NOTE = (
+    "a cycle is a pass that verifies, by kind; TPF is tokens per pass of either view; rows are those of a pass, x how "
+    "many passes had so many"
+)
 _WHOLE_NOTE = "ratios with the prompt counted; memory is the peak above what was held before the answer (the weights)"
 
 
@@ -36,7 +40,7 @@ def sections(results: Results) -> list[Section]:
         Section("Machine and settings", lines=[f"{label}: {value}" for label, value in _about(results)]),
         Section("Speed", _speed_table(cases), _speed_notes(cases)),
         Section("Whole answers", _whole_table(cases), [_WHOLE_NOTE]),
-        Section("Drafts", _draft_table(cases)),
+        Section("Drafts", _draft_table(cases), [_DRAFT_NOTE]),
         Section("Promises", lines=_promises(results, cases)),
     ]
 
@@ -103,7 +107,7 @@ def _whole_table(cases: Sequence[CaseSummary]) -> list[list[str]]:
 
 
 def _draft_table(cases: Sequence[CaseSummary]) -> list[list[str]]:
-    table = [["case", "mode", "tokens/cycle", "tokens/pass (TPF)", "accepted/drafted", "target passes and steps"]]
+    table = [["case", "mode", "tokens/cycle", "TPF", "accepted/drafted", "cycles", "rows verified", "rows drafted"]]
     for case, lane in _rows(cases):
         counts = lane.counts
         if counts is None or lane.lane == "ar":
@@ -116,17 +120,20 @@ def _draft_table(cases: Sequence[CaseSummary]) -> list[list[str]]:
                 f"{counts.tokens_per_cycle:.2f}",
                 f"{counts.tokens_per_forward:.2f}",
                 f"{counts.accepted}/{counts.drafted}{share}",
-                _choices(counts.choices),
+                _most_frequent(counts.steps),
+                _most_frequent(counts.target_rows),
+                _most_frequent(counts.draft_rows),
             ]
         )
     return table
 
 
-def _choices(choices: dict[str, int]) -> str:
-    ranked = sorted(choices.items(), key=lambda pair: -pair[1])
-    shown = [f"{name}: {count}" for name, count in ranked[:_MOST_CHOICES]]
-    rest = sum(count for _, count in ranked[_MOST_CHOICES:])
-    return ", ".join(shown + ([f"others: {rest}"] if rest else []))
+def _most_frequent(counts: dict[str, int]) -> str:
+    """ "chain x20, ar x5": what occurred, and how often."""
+    ranked = sorted(counts.items(), key=lambda pair: -pair[1])
+    rest = sum(count for _, count in ranked[_MOST_SHOWN:])
+    shown = [f"{name} x{count}" for name, count in ranked[:_MOST_SHOWN]] + ([f"other x{rest}"] if rest else [])
+    return ", ".join(shown) or "-"
 
 
 def _promises(results: Results, cases: Sequence[CaseSummary]) -> list[str]:

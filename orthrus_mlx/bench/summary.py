@@ -48,7 +48,9 @@ class Counts:
     accepted: int
     drafted_at: list[int]
     accepted_at: list[int]
-    choices: dict[str, int]
+    steps: dict[str, int]
+    target_rows: dict[str, int]
+    draft_rows: dict[str, int]
 
     @property
     def tokens_per_cycle(self) -> float:
@@ -149,9 +151,6 @@ def _ratio(rounds: Sequence[Round], lane: str, baseline: str, *, with_prompt: bo
 def _counts(stats: list[dict[str, Any]]) -> Counts | None:
     if not stats:
         return None
-    choices: Counter[str] = Counter()
-    for s in stats:
-        choices.update(_choices(s))
     return Counts(
         tokens=_sum(stats, "tokens"),
         cycles=_sum(stats, "cycles"),
@@ -160,23 +159,26 @@ def _counts(stats: list[dict[str, Any]]) -> Counts | None:
         accepted=_sum(stats, "accepted"),
         drafted_at=_sum_lists(stats, "drafted_at"),
         accepted_at=_sum_lists(stats, "accepted_at"),
-        choices=dict(choices),
+        steps=_sum_maps(stats, "steps"),
+        target_rows=_sum_maps(stats, "target_rows"),
+        draft_rows=_sum_maps(stats, "draft_rows"),
     )
 
 
-def _choices(stats: dict[str, Any]) -> dict[str, int]:
-    """Steps by kind and target passes by their rows."""
-    rows = {f"{rows} rows" if rows != "1" else "1 row": n for rows, n in stats.get("target_rows", {}).items()}
-    return {**stats.get("steps", {}), **rows}
-
-
 def _sum(stats: list[dict[str, Any]], name: str) -> int:
-    return sum(s.get(name, 0) for s in stats)
+    return sum(s[name] for s in stats)
 
 
 def _sum_lists(stats: list[dict[str, Any]], name: str) -> list[int]:
-    lists = [s.get(name, []) for s in stats]
+    lists = [s[name] for s in stats]
     return [sum(at[i] for at in lists if i < len(at)) for i in range(max(map(len, lists)))]
+
+
+def _sum_maps(stats: list[dict[str, Any]], name: str) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for s in stats:
+        total.update(s[name])
+    return dict(total)
 
 
 @dataclass(frozen=True)
