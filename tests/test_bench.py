@@ -355,7 +355,7 @@ def test_counts_of_several_answers_are_added_up():
 
 
 def test_acceptance_is_drawn_where_it_was_measured(tmp_path):
-    counts = {name: 1 for name in ("tokens", "cycles", "ar_passes", "diffusion_passes", "drafted", "accepted")}
+    counts = dict.fromkeys(("tokens", "cycles", "ar_passes", "diffusion_passes", "drafted", "accepted"), 1)
     maps = {"steps": {}, "target_rows": {}, "draft_rows": {}}
     run = measured(1, **counts, **maps, drafted_at=[9, 9], accepted_at=[3, 0])
     found = results({"ar": measured(1), "diffusion": run})
