@@ -1,23 +1,29 @@
 """The kernels' own text on an NVIDIA GPU: an independent check of what the emulator says.
 
-    python -m benchmarks.cuda_kernels record cases.npz        on Linux with the development install
-    python benchmarks/cuda_kernels.py run cases.npz           on a machine with a GPU, CuPy and NumPy
-    compute-sanitizer --tool racecheck python3 benchmarks/cuda_kernels.py run cases.npz
-                                                              (and memcheck, synccheck, initcheck)
+    python -m benchmarks.cuda_kernels record cases.npz.xz      on Linux with the development install
+    bash benchmarks/cuda_check.sh cases.npz.xz                 on a machine with a GPU, CuPy and compute-sanitizer
 
-It has not run on a GPU yet.
+`record` runs small cases of every kernel and variant in the emulator and keeps each launch: the generated Metal text
+turned into CUDA, the buffers before it, the outputs after it. `run` compiles that with NVRTC, runs it and compares:
+block_linear, the choices and the path must have the emulator's bits; block_attention and the scores of the choices,
+whose exp2 and log differ, must agree within 1e-5 (1 unit in the last place for 16-bit outputs). And a row must
+have the same bits on the GPU whatever rows travel with it.
 
-`record` runs small cases in the emulator and keeps each launch: the generated Metal text turned into CUDA, the
-buffers before it, the outputs after it. `run` compiles that with NVRTC and compares. block_linear, the choices and
-the path must have the emulator's bits; block_attention, whose exp2 differs, must agree within 1e-5 and give a row
-of a block the bits of the row alone.
+    python benchmarks/cuda_kernels.py run cases.npz.xz                   compare, print a table
+    python benchmarks/cuda_kernels.py once cases.npz.xz                  each compiled text once, for compute-sanitizer
+    python benchmarks/cuda_kernels.py planted cases.npz.xz out-of-bounds a planted fault, which its tool must report
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
+import lzma
 import re
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -32,102 +38,172 @@ BUILT_INS = {
     "thread_index_in_simdgroup": "threadIdx.x % 32",
     "simdgroup_index_in_threadgroup": "threadIdx.x / 32",
 }
-ALL_BITS = ("linear", "choose", "accepted")
+PLANTED = {
+    "out-of-bounds": ("if (m < M && n < N)", "if (true)"),
+    "race": ("threadgroup_barrier(mem_flags::mem_threadgroup);", ";"),
+    "divergence": (
+        "threadgroup_barrier(mem_flags::mem_threadgroup);",
+        "if (lane % 32 < 16) threadgroup_barrier(mem_flags::mem_threadgroup);",
+    ),
+    "uninitialised": ("y[size_t(m) * N + n] = T(sums[j]);", "y[size_t(m) * N + n] = T(sums[j] + float(y[0]));"),
+}
+"""Faults in a staged block_linear, by what a tool of compute-sanitizer must find: memcheck, racecheck, synccheck,
+initcheck."""
 
 # Recording ------------------------------------------------------------------------------------------
 
 
-def record(path: str) -> None:
-    launches, equal = _emulated()
-    arrays: dict[str, np.ndarray] = {}
-    manifest = []
-    for number, (text, buffers, grid, threadgroup) in enumerate(launches):
-        entry: dict[str, Any] = {"grid": grid, "threadgroup": threadgroup, "buffers": []}
-        entry["code"], entry["name"] = cuda_text(text, [buffer.name for buffer in buffers])
+class Recording:
+    """Launches of the emulator, and rows of their outputs that must have equal bits."""
+
+    def __init__(self) -> None:
+        self.launches: list[dict[str, Any]] = []
+        self.equal: list[list] = []
+        self.arrays: dict[str, np.ndarray] = {}
+
+    def add(self, text: str, buffers: list, grid: tuple, threadgroup: tuple) -> None:
+        code, name, types = cuda_text(text, [buffer.name for buffer in buffers])
+        kept = []
         for buffer in buffers:
             values = buffer.result if buffer.writable else buffer.values
-            arrays[f"{number}/{buffer.name}"] = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
-            entry["buffers"].append([buffer.name, buffer.writable, buffer.itemsize])
-        manifest.append(entry)
-    np.savez_compressed(path, manifest=json.dumps({"launches": manifest, "equal": equal}), **arrays)
-    print(f"{path}: {len(launches)} launches, {Path(path).stat().st_size >> 10} KiB")
+            data = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+            digest = hashlib.sha256(data.tobytes()).hexdigest()[:16]
+            self.arrays[digest] = data
+            kept.append([buffer.name, types[buffer.name] if buffer.writable else "", digest])
+        self.launches.append({"name": name, "code": code, "grid": grid, "threads": threadgroup, "buffers": kept})
+
+    def same(self, a: tuple[int, list[int], int], b: tuple[int, list[int], int], axis: int, output: str) -> None:
+        """Row `a[2]` along `axis` of `output` [a[1]] of launch a[0] must have the bits of row b[2] of launch b[0]."""
+        self.equal.append([output, axis, a, b])
+
+    @property
+    def last(self) -> int:
+        return len(self.launches) - 1
 
 
-def _emulated() -> tuple[list, list]:
-    """Launches (text, buffers, grid, threadgroup), and pairs of slices of outputs that must have equal bits."""
-    import mlx.core as mx
-
-    from orthrus_mlx.kernels.attention import block_attention, causal_mask, tree_mask
-    from orthrus_mlx.kernels.linear import FAMILIES, block_linear
-    from orthrus_mlx.kernels.verify import accepted_path, choose
+def record(path: str) -> None:
     from tests.emulator import emulated_metal, metal
-    from tests.kernels_cases import DTYPES, FORMATS, make_weight, normal
 
-    launches: list = []
+    recording = Recording()
     original = metal.run_text
 
     def remembered(text, buffers, **settings):
         report = original(text, buffers, **settings)
-        launches.append((text, buffers, settings["grid"], settings["threadgroup"]))
+        recording.add(text, buffers, settings["grid"], settings["threadgroup"])
         return report
 
-    equal = []
-    rng = np.random.default_rng(0)
     metal.run_text = remembered
     try:
         with emulated_metal():
-            for family in FAMILIES:
-                for case, form in enumerate(FORMATS):
-                    dtype = list(DTYPES.values())[case % 3]
-                    K = 203 if form == "ragged" else 640
-                    weight = make_weight(rng, 41, K, form, dtype)
-                    for rows in ((1, 3), (2, 19), (7, 32))[case % 3]:
-                        block_linear(normal(rng, (rows, K), dtype), weight, family)
-                for case, (heads, rows, D, bits) in enumerate(
-                    [(4, 2, 64, 0), (4, 11, 128, 0), (8, 19, 64, 0), (4, 2, 128, 4), (8, 9, 64, 8)]
-                ):
-                    dtype = list(DTYPES.values())[case % 3]
-                    q = normal(rng, (1, heads, rows, D), dtype)
-                    whole = [normal(rng, (1, 2, 512, D), dtype) for _ in range(2)]
-                    parents = [-1, *(max(0, i - 1 - i % 3) for i in range(1, rows))]
-
-                    def attend(q, offset, rows_at, mask, whole=whole, bits=bits, D=D, family=family):
-                        def stored(a):
-                            return mx.quantize(a, group_size=32, bits=bits) if bits else a
-
-                        own = [stored(a[:, :, rows_at : rows_at + q.shape[2]]) for a in whole]
-                        block_attention(q, *map(stored, whole), offset, *own, mask, scale=D**-0.5, family=family)
-
-                    attend(q, 250, 250, tree_mask(parents))
-                    attend(q, 250, 250, causal_mask(rows))
-                    block = len(launches) - 2
-                    attend(q[:, :, rows - 1 :], 250 + rows - 1, 250 + rows - 1, causal_mask(1))
-                    alone = len(launches) - 2
-                    repeats = heads // 2
-                    for output, width in (("chunk_sums", D), ("chunk_peaks", 1), ("chunk_masses", 1)):
-                        shape = [2, 2 if 250 + rows > 256 else 1]
-                        equal.append(
-                            {
-                                "output": output,
-                                "block": [block, [*shape, repeats, rows, width]],
-                                "alone": [alone, [*shape, repeats, 1, width]],
-                            }
-                        )
-            for dtype in DTYPES.values():
-                keys = mx.array([[5, p] for p in range(9)], dtype=mx.uint32)
-                logits = normal(rng, (9, 4999), dtype, 3)
-                choose(logits, 0.7, keys)
-                choose(logits, 0.0)
-            tokens = mx.array([9, 1, 2, 3, 3, 5, 5, 7, 1], dtype=mx.uint32)
-            chosen = mx.array([2, 3, 3, 5, 5, 0, 7, 6, 0], dtype=mx.uint32)
-            accepted_path(tokens, chosen, mx.array([-1, 0, 0, 1, 2, 3, 4, 6, 7], dtype=mx.int32))
+            _record_linear(recording)
+            _record_attention(recording)
+            _record_choices(recording)
     finally:
         metal.run_text = original
-    return launches, equal
+    memory = io.BytesIO()
+    manifest = json.dumps({"launches": recording.launches, "equal": recording.equal})
+    np.savez(memory, manifest=manifest, **recording.arrays)
+    Path(path).write_bytes(lzma.compress(memory.getvalue(), preset=1))
+    distinct = len({launch["code"] for launch in recording.launches})
+    print(f"{path}: {len(recording.launches)} launches of {distinct} texts, {Path(path).stat().st_size >> 10} KiB")
 
 
-def cuda_text(text: str, buffers: list[str]) -> tuple[str, str]:
-    """(CUDA text, kernel name) of a generated Metal text whose buffers are named `buffers`, in order.
+def _record_linear(recording: Recording) -> None:
+    from orthrus_mlx.kernels.linear import block_linear
+    from tests.kernels_cases import DTYPES, FORMATS, make_weight, normal
+
+    rng = np.random.default_rng(0)
+    batches = {"fma": (1, 2, 3, 7, 13, 32), "mma": (1, 13, 32)}  # one for each class of rows
+    N = 41
+    for case, form in enumerate(FORMATS):
+        every = form in ("dense", "ragged")
+        for dtype in DTYPES.values() if every else [list(DTYPES.values())[case % 3]]:
+            K = 203 if form == "ragged" else 640
+            weight = make_weight(rng, N, K, form, dtype)
+            x = normal(rng, (32, K), dtype)
+            for family, row_counts in batches.items():
+                at = {}
+                for rows in row_counts:
+                    block_linear(x[:rows], weight, family)
+                    at[rows] = recording.last
+                for rows in row_counts[:-1]:
+                    for row in {0, rows // 2, rows - 1}:
+                        recording.same((at[rows], [rows, N], row), (at[32], [32, N], row), 0, "y")
+
+
+def _record_attention(recording: Recording) -> None:
+    import mlx.core as mx
+
+    from orthrus_mlx.kernels.attention import block_attention, causal_mask, tree_mask
+    from tests.kernels_cases import DTYPES, normal
+
+    rng = np.random.default_rng(1)
+    offset, G = 250, 2
+    # query heads, block rows, head_dim, bits, group, dtype
+    cases = [
+        (2, 2, 64, 0, 0, "float32"),
+        (4, 1, 128, 0, 0, "bfloat16"),
+        (4, 11, 128, 0, 0, "float16"),
+        (8, 19, 64, 0, 0, "bfloat16"),
+        (8, 32, 128, 0, 0, "bfloat16"),
+        (16, 9, 64, 0, 0, "float32"),
+        (4, 2, 128, 4, 64, "float32"),
+        (8, 9, 64, 8, 32, "float16"),
+        (4, 32, 128, 4, 64, "bfloat16"),
+    ]
+    for heads, rows, D, bits, group, dtype in cases:
+        q = normal(rng, (1, heads, rows, D), DTYPES[dtype])
+        k, v = (normal(rng, (1, G, 320, D), DTYPES[dtype]) for _ in range(2))
+        parents = [-1, *(max(0, i - 1 - i % 3) for i in range(1, rows))]
+
+        def stored(a, bits=bits, group=group):
+            return mx.quantize(a, group_size=group, bits=bits) if bits else a
+
+        for family in ("fma", "mma"):
+
+            def attend(q, k, v, at, mask, family=family, D=D, stored=stored):
+                own = [stored(a[:, :, at : at + q.shape[2]]) for a in (k, v)]
+                block_attention(q, stored(k), stored(v), at, *own, mask, scale=D**-0.5, family=family)
+                return recording.last, list(q.shape)
+
+            chain = attend(q, k, v, offset, causal_mask(rows))
+            for i in {0, rows // 2, rows - 1}:
+                step = attend(q[:, :, i : i + 1], k, v, offset + i, causal_mask(1))
+                recording.same((*chain, i), (*step, 0), 2, "y")
+            tree = attend(q, k, v, offset, tree_mask(parents))
+            node, path = rows - 1, []
+            while node >= 0:
+                path.insert(0, node)
+                node = parents[node]
+            order = mx.array([*range(offset), *(offset + i for i in path), *range(offset + len(path), 320)])
+            step = attend(q[:, :, -1:], k[:, :, order], v[:, :, order], offset + len(path) - 1, causal_mask(1))
+            recording.same((*tree, rows - 1), (*step, 0), 2, "y")
+
+
+def _record_choices(recording: Recording) -> None:
+    import mlx.core as mx
+
+    from orthrus_mlx.kernels.verify import accepted_path, choose
+    from tests.kernels_cases import DTYPES, normal
+
+    rng = np.random.default_rng(2)
+    for dtype, V in zip(DTYPES.values(), (4999, 5000, 151936), strict=True):
+        rows = 9 if V < 10000 else 2
+        keys = mx.array([[5, p] for p in range(rows)], dtype=mx.uint32)
+        logits = normal(rng, (rows, V), dtype, 3)
+        for temperature in (0.7, 0.0):
+            choose(logits, temperature, keys)
+            whole = recording.last
+            choose(logits[rows - 1 :], temperature, keys[rows - 1 :])
+            recording.same((whole, [rows], rows - 1), (recording.last, [1], 0), 0, "chosen")
+    tokens = mx.array([9, 1, 2, 3, 3, 5, 5, 7, 1], dtype=mx.uint32)
+    chosen = mx.array([2, 3, 3, 5, 5, 0, 7, 6, 0], dtype=mx.uint32)
+    accepted_path(tokens, chosen, mx.array([-1, 0, 0, 1, 2, 3, 4, 6, 7], dtype=mx.int32))
+    accepted_path(tokens, chosen)
+
+
+def cuda_text(text: str, buffers: list[str]) -> tuple[str, str, dict[str, str]]:
+    """(CUDA text, kernel name, element type of each pointer) of a generated Metal text; `buffers` in order.
 
     Qualifiers go, threadgroup arrays become __shared__, and the kernel becomes a device function that a plain
     C kernel `entry` calls with the instance's template arguments.
@@ -140,102 +216,174 @@ def cuda_text(text: str, buffers: list[str]) -> tuple[str, str]:
     assert kernel is not None
     call = instance.group(2).strip() if instance else kernel.group(1)
     code = code[: instance.start()] if instance else code
+    declared = re.findall(r"template <([^>]*)>\s*$", code[: kernel.start()])
+    names = [word.split()[-1] for word in declared[-1].split(",")] if declared else []
+    arguments = dict(zip(names, re.split(r"\s*,\s*", call.partition("<")[2].rstrip("> ")), strict=False))
+    signature = code[kernel.end() : code.index("{", kernel.end())]
+    pointers = re.findall(r"(\w+)\s*\*\s*(\w+)", signature)
+    types = {name: arguments.get(kind, kind) for kind, name in pointers}
     built_ins = re.findall(r"\[\[(\w+)\]\]", code[kernel.end() :])
     code = code[: kernel.start()] + "__device__ void " + kernel.group(1) + "(" + code[kernel.end() :]
     code = re.sub(r"\[\[[^\]]*\]\]", "", code)
     code = re.sub(r"#include <metal_\w+>", "", code)
-    storage = r"(?m)^(\s*)threadgroup ([^*&;()]*(?:\([^;]*\)[^*&;()]*)?/?[^*&;]*;)"
-    code = re.sub(storage, r"\1__shared__ \2", _storage(code))
+    # threadgroup storage, one declaration on a line (a house rule): arrays first, then scalars
+    code = re.sub(r"(?m)^(\s*)threadgroup (?=[^*&;]*\[)", r"\1__shared__ ", code)
+    code = re.sub(r"(?m)^(\s*)threadgroup ([^*&;()]*;)", r"\1__shared__ \2", code)
     code = re.sub(r"\bconst constant\b", "const", code)
     code = re.sub(r"\b(device|thread|threadgroup|constant)\b(?!_)", "", code)
     parameters = ", ".join(f"void* b{i}" for i in range(len(buffers)))
-    arguments = [f"Any{{b{i}}}" for i in range(len(buffers))] + [BUILT_INS[name] for name in built_ins]
+    passed = [f"Any{{b{i}}}" for i in range(len(buffers))] + [BUILT_INS[name] for name in built_ins]
     entry = (
         "struct Any {\n  void* p;\n  template <class T>\n"
         "  __device__ operator T*() const {\n    return (T*)p;\n  }\n};\n"
-        f'extern "C" __global__ void entry({parameters}) {{\n  {call}({", ".join(arguments)});\n}}\n'
+        f'extern "C" __global__ void entry({parameters}) {{\n  {call}({", ".join(passed)});\n}}\n'
     )
-    return code + entry, kernel.group(1)
-
-
-def _storage(code: str) -> str:
-    """Threadgroup arrays on one line each, marked for `cuda_text` (the house rules put one on a line)."""
-    return re.sub(r"(?m)^(\s*)threadgroup (?=[^*&;]*\[)", r"\1__shared__ ", code)
+    return re.sub(r"[ \t]+$", "", code + entry, flags=re.MULTILINE), kernel.group(1), types
 
 
 # Running --------------------------------------------------------------------------------------------
 
 
-def run(path: str) -> int:
+class Recorded:
+    def __init__(self, path: str) -> None:
+        with np.load(io.BytesIO(lzma.decompress(Path(path).read_bytes()))) as file:
+            self.arrays = {name: file[name] for name in file.files}
+        manifest = json.loads(str(self.arrays.pop("manifest")))
+        self.launches, self.equal = manifest["launches"], manifest["equal"]
+
+    def first_of_each(self) -> list[dict]:
+        """The first launch of each text."""
+        return list({launch["code"]: launch for launch in reversed(self.launches)}.values())[::-1]
+
+
+def compiled(code: str) -> Any:
     import cupy
 
-    # one allocation per buffer, so that compute-sanitizer sees where each ends
+    module = cupy.RawModule(
+        code=HEADER.read_text() + code,
+        options=("--std=c++17", "--fmad=false", "--device-as-default-execution-space", "-lineinfo"),
+    )
+    return module.get_function("entry")
+
+
+def launched(kernel: Any, launch: dict, arrays: dict[str, np.ndarray], poison: bool) -> dict[str, np.ndarray]:
+    """Outputs by name, as bytes. Without `poison` their memory stays uninitialised, which initcheck looks for."""
+    import cupy
+
+    memory = []
+    for _, written, digest in launch["buffers"]:
+        expected = arrays[digest]
+        if not written:
+            memory.append(cupy.asarray(expected))
+        elif poison:
+            memory.append(cupy.asarray(np.full(expected.size, 0xFF, np.uint8)))
+        else:
+            memory.append(cupy.empty(expected.size, np.uint8))
+    blocks = tuple(-(-g // min(t, g)) for g, t in zip(launch["grid"], launch["threads"], strict=True))
+    threads = tuple(min(t, g) for g, t in zip(launch["grid"], launch["threads"], strict=True))
+    kernel(blocks, threads, tuple(memory))
+    cupy.cuda.runtime.deviceSynchronize()
+    return {name: m.get() for (name, written, _), m in zip(launch["buffers"], memory, strict=True) if written}
+
+
+def start() -> str:
+    """The device's name. One allocation per buffer, so that compute-sanitizer sees where each ends."""
+    import cupy
+
     cupy.cuda.set_allocator(None)
-    with np.load(path) as file:
-        arrays = {name: file[name] for name in file.files}
-    manifest = json.loads(str(arrays.pop("manifest")))
+    return cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
+
+
+def run(path: str) -> int:
+    device, recorded = start(), Recorded(path)
+    texts = list({launch["code"] for launch in recorded.launches})
+    began = time.perf_counter()
+    with ThreadPoolExecutor(16) as pool:
+        kernels = dict(zip(texts, pool.map(compiled, texts), strict=True))
+    print(f"{device}: {len(texts)} texts compiled in {time.perf_counter() - began:.0f} s")
     results: list[dict[str, np.ndarray]] = []
     wrong: list[str] = []
-    worst = 0.0
-    for number, launch in enumerate(manifest["launches"]):
-        module = cupy.RawModule(
-            code=HEADER.read_text() + launch["code"],
-            options=("--std=c++14", "--fmad=false", "--device-as-default-execution-space", "-lineinfo"),
-        )
-        memory = []
-        for name, written, _ in launch["buffers"]:
-            expected = arrays[f"{number}/{name}"]
-            memory.append(cupy.empty(expected.size, np.uint8) if written else cupy.asarray(expected))
-        blocks = tuple(-(-g // t) for g, t in zip(launch["grid"], launch["threadgroup"], strict=True))
-        module.get_function("entry")(blocks, tuple(launch["threadgroup"]), tuple(memory))
-        cupy.cuda.runtime.deviceSynchronize()
-        outputs = {}
-        for (name, written, itemsize), buffer in zip(launch["buffers"], memory, strict=True):
-            if not written:
-                continue
-            got, expected = buffer.get(), arrays[f"{number}/{name}"]
-            outputs[name] = got
-            if any(kind in launch["name"] for kind in ALL_BITS):
-                if name != "values" and not np.array_equal(got, expected):
-                    wrong.append(f"{launch['name']}: {name}: bits differ from the emulator's")
-            else:
-                distance = _distance(got, expected, itemsize, launch["name"])
-                worst = max(worst, distance)
-                if not distance <= 1:
-                    wrong.append(f"{launch['name']}: {name}: {distance:.3g} times the allowed error")
+    table: dict[str, list] = {}
+    for number, launch in enumerate(recorded.launches):
+        outputs = launched(kernels[launch["code"]], launch, recorded.arrays, poison=True)
         results.append(outputs)
-    for pair in manifest["equal"]:
-        both = pair["block"], pair["alone"]
-        block, alone = (results[i][pair["output"]].view(np.float32).reshape(s) for i, s in both)
-        last = block[:, :, :, -1:]
-        if not np.array_equal(last.view(np.uint32), alone.view(np.uint32)):
-            wrong.append(f"{pair['output']} of launch {pair['block'][0]}: a row's bits differ from the row alone")
-    device = cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
+        operation = _operation(launch["name"])
+        row = table.setdefault(operation, [set(), 0, 0, 0, 0.0])
+        row[0].add(launch["code"])
+        row[1] += 1
+        for name, kind, digest in launch["buffers"]:
+            if not kind:
+                continue
+            got, expected = outputs[name], recorded.arrays[digest]
+            row[2] += 1
+            row[3] += np.array_equal(got, expected)
+            distance = _distance(got, expected, kind)
+            row[4] = max(row[4], distance)
+            exact = kind.startswith(("int", "uint")) or operation.startswith("linear")
+            if not (np.array_equal(got, expected) if exact else distance <= 1):
+                wrong.append(f"launch {number}, {launch['name']}: {name}: {distance:.3g} times the allowed error")
+    for output, axis, (a, a_shape, i), (b, b_shape, j) in recorded.equal:
+        rows = [
+            results[launch][output].reshape([*shape, -1]).take(row, axis)
+            for launch, shape, row in ((a, a_shape, i), (b, b_shape, j))
+        ]
+        if not np.array_equal(*rows):
+            wrong.append(
+                f"launches {a} and {b}, {recorded.launches[a]['name']}: row {i} of one is not row {j} of the other"
+            )
     print("\n".join(wrong))
-    print(
-        f"{device}: {len(results)} launches, {len(manifest['equal'])} comparisons of a row alone, {len(wrong)} wrong; "
-        f"block_attention within {worst:.2g} of the allowed error"
-    )
+    print(f"{'kernel':22} {'texts':>5} {'launches':>8} {'outputs':>7} {'same bits':>9} {'error/allowed':>13}")
+    for operation, (codes, launches, outputs, same, worst) in table.items():
+        print(f"{operation:22} {len(codes):5} {launches:8} {outputs:7} {same:9} {worst:13.2g}")
+    print(f"{device}: {len(results)} launches, {len(recorded.equal)} rows compared between batches, {len(wrong)} wrong")
     return 1 if wrong else 0
 
 
-def _distance(got: np.ndarray, expected: np.ndarray, itemsize: int, name: str) -> float:
-    """Largest error as a multiple of 1e-5 (1 ulp for 16-bit outputs) relative to values above 1."""
-    if itemsize == 4:
-        a, b, allowed = got.view(np.float32), expected.view(np.float32), 1e-5
-    elif "bfloat16_t_float_float_float" in name:
+def once(path: str) -> int:
+    device, recorded = start(), Recorded(path)
+    launches = recorded.first_of_each()
+    for launch in launches:
+        launched(compiled(launch["code"]), launch, recorded.arrays, poison=False)
+    print(f"{device}: {len(launches)} texts, each launched once")
+    return 0
+
+
+def planted(path: str, fault: str) -> int:
+    start()
+    recorded = Recorded(path)
+    old, new = PLANTED[fault]
+    launch = next(x for x in recorded.first_of_each() if "linear_fma_dense__float_4_" in x["name"] and old in x["code"])
+    launched(compiled(launch["code"].replace(old, new, 1)), launch, recorded.arrays, poison=False)
+    return 0
+
+
+def _operation(name: str) -> str:
+    return (
+        name.removeprefix("custom_kernel_orthrus_").partition("__")[0].partition("_uint32_t")[0].partition("_float_")[0]
+    )
+
+
+def _distance(got: np.ndarray, expected: np.ndarray, kind: str) -> float:
+    """Largest error as a multiple of what is allowed, relative to values above 1."""
+    if kind.startswith(("int", "uint")):
+        return 0.0 if np.array_equal(got, expected) else float("inf")
+    if kind == "bfloat16_t":
         a, b = ((x.view(np.uint16).astype(np.uint32) << 16).view(np.float32) for x in (got, expected))
         allowed = 2.0**-7
+    elif kind == "float16_t":
+        a, b = (x.view(np.float16).astype(np.float32) for x in (got, expected))
+        allowed = 2.0**-10
     else:
-        a, b, allowed = got.view(np.float16).astype(np.float32), expected.view(np.float16).astype(np.float32), 2.0**-10
+        a, b, allowed = got.view(np.float32), expected.view(np.float32), 1e-5
     same = (a == b) | (np.isnan(a) & np.isnan(b))
     with np.errstate(invalid="ignore"):
         error = np.where(same, 0, np.abs(a - b) / np.maximum(np.abs(b), 1))
-    return float(error.max(initial=0) / allowed)
+    worst = float(error.max(initial=0))
+    return worst / allowed if worst == worst else float("inf")
 
 
 if __name__ == "__main__":
-    commands = {"record": record, "run": run}
-    if len(sys.argv) != 3 or sys.argv[1] not in commands:
+    commands = {"record": record, "run": run, "once": once, "planted": planted}
+    if len(sys.argv) < 3 or sys.argv[1] not in commands:
         sys.exit(__doc__)
-    sys.exit(commands[sys.argv[1]](sys.argv[2]))
+    sys.exit(commands[sys.argv[1]](*sys.argv[2:]))
