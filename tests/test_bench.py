@@ -50,7 +50,8 @@ def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, s
 def test_bench_measures_every_mode_and_writes_results_report_and_plots(capsys, random_model, tmp_path):
     flags = ["--output", str(tmp_path), "--block-sizes", "2", "--context", "400", "--long", "9"]
     assert bench(random_model, *SMALL, *flags) == 0
-    shown = capsys.readouterr().out
+    shown, told = capsys.readouterr()
+    assert told.startswith("0/28 answers; now code, raw\n5/28 answers; now code, chat\n")
     value = json.loads((tmp_path / "results.json").read_text())
     rounds = Counter((r["case"], tuple(sorted(r["lanes"]))) for r in value["rounds"])
     modes = tuple(sorted(MODES))
@@ -212,6 +213,15 @@ def test_a_bad_prompt_file_is_refused_by_line(capsys, tmp_path, text, message):
     file.write_text(text)
     code, told = failure(capsys, "--prompts", str(file))
     assert code == 1 and message in told
+
+
+def test_a_prompt_file_of_ones_own_is_measured(capsys, parrot, tmp_path):
+    question = {"workload": "limericks", "id": "cat", "messages": [{"role": "user", "content": "Of a cat?"}]}
+    file = tmp_path / "prompts.jsonl"
+    file.write_text(json.dumps(question) + "\n\n")
+    assert bench(parrot, "--prompts", str(file), "-m", "2", "-n", "1", "--modes", "ar", "auto") == 0
+    shown = capsys.readouterr().out
+    assert "limericks, chat" in shown and "limericks, think" in shown and "limericks, raw" not in shown
 
 
 def test_thinking_is_a_format_where_the_template_can_switch_it(random_model, tmp_path):

@@ -146,9 +146,8 @@ def _promises(results: Results, cases: Sequence[CaseSummary]) -> list[str]:
     else:
         lines.append("not judged  same tokens as ar: this run did not measure ar beside another mode")
     lines += [f"FAIL  {place}" for place in wrong]
-    workloads = [case for case in cases if case.kind == "workload"]
-    lines += map(str, verdicts(workloads))
-    if not any(lane.startswith("block") for case in workloads for lane in case.against):
+    lines += map(str, verdicts(cases))
+    if not any(lane.startswith("block") for case in cases for lane in case.against):
         lines.append("not judged  auto against the best fixed block size: needs --block-sizes")
     return lines
 

@@ -143,15 +143,17 @@ def _prepare(args: argparse.Namespace) -> _Bench:
     from ..bench.lanes import MLX_LM, MODES, Models, load_reference
     from ..bench.prompts import read_prompts, workloads_of
     from ..exactness import exactness_of
+    from ..kernels import requested_mode
+    from ..loading import demo_folder
     from ..machine import describe_machine
     from .info import describe_weights
     from .progress import spinner
     from .start import model_folder, open_model
 
-    name = args.prompts or ("demo" if args.model is None else "general")
+    folder = model_folder(args.model, args.revision)
+    name = args.prompts or ("demo" if folder.resolve() == demo_folder().resolve() else "general")
     prompts, text = read_prompts(name)
     workloads = chosen("--workloads", args.workloads, workloads_of(prompts))
-    folder = model_folder(args.model, args.revision)
     loaded = open_model(args.model, args.revision)
     own = loaded.model.args
     modes = chosen("--modes", args.modes, MODES if own.has_diffusion_view else (MLX_LM, "ar"))
@@ -166,7 +168,7 @@ def _prepare(args: argparse.Namespace) -> _Bench:
     if not cases:
         raise BenchmarkError("no prompt of these workloads and formats fits the model's context")
 
-    machine = describe_machine()
+    machine, exactness = describe_machine(), exactness_of(loaded.model)
     settings = {
         "model": model_digest(folder),
         "code": code_digest(),
@@ -177,12 +179,14 @@ def _prepare(args: argparse.Namespace) -> _Bench:
         "block sizes": sizes,
         "max-tokens": args.max_tokens,
         "prefill-step-size": args.prefill_step_size,
-        "exactness": str(exactness_of(loaded.model)),
+        "kernels": requested_mode(None),
+        "exactness": str(exactness),
     }
     about = machine | {
         "model": f"{loaded.name}, {describe_weights(loaded.model)}",
-        "exactness": f"{exactness_of(loaded.model)} ({exactness_of(loaded.model).evidence})",
-        "prompts": f"{name}, {counted(args.num_prompts, 'prompt')} per workload, {counted(args.num_trials, 'trial')}",
+        "kernels": "; ".join(loaded.model.kernels.notes),
+        "exactness": f"{exactness} ({exactness.evidence})",
+        "prompts": name,
         "answers": f"greedy, at most {args.max_tokens} tokens",
     }
     models = Models(loaded.model, loaded.tokenizer, reference, args.prefill_step_size)
