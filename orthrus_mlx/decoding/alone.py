@@ -10,6 +10,7 @@ import mlx.core as mx
 from ..exactness import Exactness
 from ..model import Model
 from ..passes import Block, run_pass
+from ..weights import AR, DIFFUSION
 from .loop import Decoder, Emission, Emit, Pass, Read
 from .prefill import Progress, prefill
 
@@ -67,16 +68,16 @@ class Generation:
                 return
             answer = None
             if isinstance(step, Pass):
-                answer = self._pass(step.block)
+                answer = self._pass(*step.blocks)
             elif isinstance(step, Read):
                 mx.eval(step.arrays)
                 answer = [array.tolist() for array in step.arrays]
             elif isinstance(step, Emit):
                 yield from step.tokens
 
-    def _pass(self, block: Block) -> mx.array:
-        self.decoder.stats.count_pass(block.view)
-        return run_pass(self.model, [block], self.exactness.rows)[0]
+    def _pass(self, *blocks: Block) -> list[mx.array]:
+        self.decoder.stats.count_pass(AR if any(block.view == AR for block in blocks) else DIFFUSION)
+        return run_pass(self.model, blocks, self.exactness.rows)
 
     def _settle(self) -> None:
         """Leave exactly the known tokens in the cache: drop what ran ahead, read the token still pending."""

@@ -33,9 +33,9 @@ from .steps import AR, CHAIN, NGRAM, TREE, Candidates, Draft, NGrams, Outcome, P
 
 @dataclass(frozen=True)
 class Pass:
-    """Asks for the logits [wanted, V] of a block."""
+    """Asks for a list: the logits [wanted, V] of each block, all of them computed in one pass."""
 
-    block: Block
+    blocks: tuple[Block, ...]
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ class Decoder:
         # A fixed step drafts the same rows near the end of the text: it is what the view was trained on.
         wanted = rows - 1 if step.look or step.kind == TREE else min(rows, step.verify_rows) - 1
         block = mx.concatenate([pending, self._masks[: rows - 1]])
-        logits = yield Pass(Block(self.cache, block, DIFFUSION, wanted=wanted))
+        (logits,) = yield Pass((Block(self.cache, block, DIFFUSION, wanted=wanted),))
         position = self.cache.offset + 1
         if step.kind == TREE:
             tokens = candidates(logits, self.sampling, position, CANDIDATES)
@@ -209,7 +209,7 @@ class Decoder:
 
     def _queue_step(self, pending: mx.array) -> Generator[Pass, Any, tuple[mx.array, mx.array]]:
         """Queue a one-token step: (token [1], logits [1, V]), and commit its row."""
-        logits = yield Pass(Block(self.cache, pending))
+        (logits,) = yield Pass((Block(self.cache, pending),))
         token = self._choose(logits, self.cache.offset + 1)
         self.cache.commit(1)
         mx.async_eval(token)
@@ -237,7 +237,7 @@ class Decoder:
         tokens = mx.array(drafts.tokens, dtype=mx.int32) if known else drafts
         parents = (-1, *(p + 1 for p in drafts.parents)) if known else tuple(range(-1, drafts.size))
         tree = None if is_chain(parents) else parents
-        logits = yield Pass(Block(self.cache, mx.concatenate([work.pending, tokens]), parents=tree))
+        (logits,) = yield Pass((Block(self.cache, mx.concatenate([work.pending, tokens]), parents=tree),))
 
         first = self.cache.offset + 1
         if self.stepwise is not None:
