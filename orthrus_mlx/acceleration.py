@@ -21,10 +21,11 @@ def accelerate(model: Model, mode: str | None = None) -> Plan:
         mode: "auto", "off" or "force" (see `kernels.make_plan`); None reads `$ORTHRUS_KERNELS`.
 
     Returns:
-        The plan, also kept as `model.kernels`. Without Metal it is empty and the model is left as it is.
+        The plan, also kept as `model.kernels`. Neither on Metal nor on the CPU, it is empty and the model is left
+        as it is.
     """
     args = model.args
-    if mx.metal.is_available() and kernels.requested_mode(mode) != "off":
+    if kernels.requested_mode(mode) != "off" and kernels.available():
         pack(model)
     shape = AttentionShape(args.num_attention_heads, args.num_key_value_heads, args.head_dim, args.num_hidden_layers)
     weights = kernels.model_weights(model, tied_head=args.tie_word_embeddings)

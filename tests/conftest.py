@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import tempfile
 
 # MLX compiles CPU kernels with g++ at run time, seconds per kernel: only tests of compilation turn that on.
 os.environ.setdefault("MLX_DISABLE_COMPILE", "1")
+# Timings of kernels are kept in a cache folder: the suite's own, so that a run neither reads nor leaves any.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="orthrus-mlx-tests-")
 # No test may reach a hub, whatever a checkpoint or a library asks for.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -33,6 +37,10 @@ _SUMMARY: list[str] = []
 def summary() -> list[str]:
     """Lines that the run prints at its end, passing or not: counts and measurements worth seeing."""
     return _SUMMARY
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

@@ -142,14 +142,15 @@ def test_a_choice_that_fails_is_named_with_its_reason(old: str, new: str, reason
     assert reason in failure
 
 
-def test_without_metal_nothing_is_built_or_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_on_other_devices_nothing_is_built_or_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def refuse(*args, **kwargs):
         raise AssertionError("a kernel was built")
 
     monkeypatch.setattr(mx.fast, "metal_kernel", refuse)
+    monkeypatch.setattr(plan, "available", lambda: False)
     for mode in ("auto", "force"):
         found = make_plan(model_weights(Small(), tied_head=True), SHAPE, mx.float32, mode)
-        assert found.notes == ("kernels: none, this machine has no Metal",)
+        assert found.notes == ("kernels: none, they are for Metal and for the CPU",)
         assert (found.linear, found.attention, found.choice, found.attend()) == ({}, None, False, None)
     assert not list(tmp_path.iterdir())
 

@@ -12,7 +12,7 @@ kernels are executed in tests by an emulator on Linux (docs/kernels.md); they ha
 
 from .attention import attention_reference, block_attention, causal_mask, full_mask, tree_mask
 from .linear import LinearWeight, block_linear, linear_reference
-from .plan import AttentionShape, Plan, make_plan, model_weights, requested_mode
+from .plan import AttentionShape, Plan, available, make_plan, model_weights, requested_mode
 from .verify import accepted_path, accepted_path_reference, choose, choose_reference
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "accepted_path",
     "accepted_path_reference",
     "attention_reference",
+    "available",
     "block_attention",
     "block_linear",
     "causal_mask",

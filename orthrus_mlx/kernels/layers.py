@@ -1,7 +1,7 @@
-"""Linear layers whose passes of up to 32 rows run on `block_linear`.
+"""Linear layers whose passes run on `block_linear` (up to 32 rows; prefill stays with MLX) or on NumPy's BLAS.
 
 They are the layers that they replace, with the same parameters under the same names, so saving, sharding and
-counting see no difference. Longer passes (prefill) stay with MLX.
+counting see no difference.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import mlx.core as mx
 import mlx.nn as nn
 
+from . import cpu_linear
 from .linear import MAX_ROWS, LinearWeight, block_linear
 
 Layer = TypeVar("Layer", bound=nn.Module)
@@ -21,9 +22,9 @@ def linear_weight(layer: nn.Module) -> LinearWeight | None:
 
     A layer with a bias has no kernel, and neither has a subclass, which may compute something else.
     """
-    if type(layer) in (nn.Linear, nn.Embedding, BlockLinear, BlockEmbedding):
+    if type(layer) in _DENSE:
         return None if "bias" in layer else LinearWeight(layer["weight"])
-    if type(layer) in (nn.QuantizedLinear, nn.QuantizedEmbedding, BlockQuantizedLinear, BlockQuantizedEmbedding):
+    if type(layer) in _QUANTIZED:
         settings = layer.group_size, layer.bits, layer.mode
         return (
             None if "bias" in layer else LinearWeight(layer["weight"], layer["scales"], layer.get("biases"), *settings)
@@ -32,9 +33,10 @@ def linear_weight(layer: nn.Module) -> LinearWeight | None:
 
 
 def with_kernels(layer: nn.Module, family: str) -> nn.Module:
-    """`layer`, one that `linear_weight` knows, with its short passes on the kernels of `family`."""
-    replacement = _REPLACEMENTS.get(type(layer), type(layer))
-    return _adopted(replacement, layer, family)
+    """`layer`, one that `linear_weight` knows, computing as `family` does."""
+    stock = next(kind for kind in _REPLACEMENTS if isinstance(layer, kind))
+    metal, cpu = _REPLACEMENTS[stock]
+    return _adopted(cpu if family in cpu_linear.FAMILIES else metal, layer, family)
 
 
 class BlockLinear(nn.Linear):
@@ -65,11 +67,52 @@ class BlockQuantizedEmbedding(nn.QuantizedEmbedding):
         return _short(self, x) if x.size <= MAX_ROWS * x.shape[-1] else super().as_linear(x)
 
 
-_REPLACEMENTS: dict[Any, Any] = {
-    nn.Linear: BlockLinear,
-    nn.QuantizedLinear: BlockQuantizedLinear,
-    nn.Embedding: BlockEmbedding,
-    nn.QuantizedEmbedding: BlockQuantizedEmbedding,
+class CpuLinear(nn.Linear):
+    _family: str
+
+    def __call__(self, x: mx.array) -> mx.array:
+        y = _on_cpu(self, x)
+        return super().__call__(x) if y is None else y
+
+
+class CpuQuantizedLinear(nn.QuantizedLinear):
+    _family: str
+
+    def __call__(self, x: mx.array) -> mx.array:
+        y = _on_cpu(self, x)
+        return super().__call__(x) if y is None else y
+
+
+class CpuEmbedding(nn.Embedding):
+    _family: str
+
+    def as_linear(self, x: mx.array) -> mx.array:
+        y = _on_cpu(self, x)
+        return super().as_linear(x) if y is None else y
+
+
+class CpuQuantizedEmbedding(nn.QuantizedEmbedding):
+    _family: str
+
+    def as_linear(self, x: mx.array) -> mx.array:
+        y = _on_cpu(self, x)
+        return super().as_linear(x) if y is None else y
+
+
+_DENSE = (nn.Linear, nn.Embedding, BlockLinear, BlockEmbedding, CpuLinear, CpuEmbedding)
+_QUANTIZED = (
+    nn.QuantizedLinear,
+    nn.QuantizedEmbedding,
+    BlockQuantizedLinear,
+    BlockQuantizedEmbedding,
+    CpuQuantizedLinear,
+    CpuQuantizedEmbedding,
+)
+_REPLACEMENTS: dict[Any, tuple[Any, Any]] = {
+    nn.Linear: (BlockLinear, CpuLinear),
+    nn.QuantizedLinear: (BlockQuantizedLinear, CpuQuantizedLinear),
+    nn.Embedding: (BlockEmbedding, CpuEmbedding),
+    nn.QuantizedEmbedding: (BlockQuantizedEmbedding, CpuQuantizedEmbedding),
 }
 
 
@@ -77,6 +120,20 @@ def _short(layer: Any, x: mx.array) -> mx.array:
     weight = linear_weight(layer)
     assert weight is not None
     return block_linear(x, weight, layer._family)
+
+
+def _on_cpu(layer: Any, x: mx.array) -> mx.array | None:
+    """`layer` of x through NumPy; None where plain MLX must do it: in training, and under a transformation."""
+    if layer.training:
+        # A gradient cannot follow a product into NumPy.
+        return None
+    held = layer.__dict__.get("_columns")
+    if held is None or held[0] is not layer["weight"]:
+        weight = linear_weight(layer)
+        assert weight is not None
+        held = layer["weight"], cpu_linear.columns(weight)
+        layer.__dict__["_columns"] = held
+    return cpu_linear.cpu_linear(x, held[1], cpu_linear.FAMILIES[layer._family])
 
 
 def _adopted(replacement: type[Layer], layer: nn.Module, family: str) -> Layer:

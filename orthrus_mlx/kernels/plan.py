@@ -1,23 +1,25 @@
 """Which kernels a model uses on this device: what passes the self-test and is not slower than stock MLX.
 
 Losslessness asks for one kernel family per weight at every row count, one-token steps included, so a family is
-chosen by its time over the row counts that decoding uses. Stock MLX is timed as rule B would have to use it: each
-pass padded to one row class.
+chosen by its time over the row counts that decoding uses. Stock MLX is timed as rule B would have to use it: on a
+GPU each pass padded to one row class, on the CPU as it is.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
 from mlx.utils import tree_unflatten
 
 from ..errors import RequestError
 from . import attention as attention_kernels
+from . import cpu_linear
 from . import linear as linear_kernels
 from .attention import attention_reference, block_attention
 from .layers import linear_weight, with_kernels
@@ -83,6 +85,11 @@ def weight_class(weight: LinearWeight) -> str:
     return f"{N}x{K} {weight.format}"
 
 
+def available() -> bool:
+    """True where there are kernels for the default device: Metal's, or on the CPU NumPy's products."""
+    return mx.metal.is_available() or mx.default_device().type == mx.DeviceType.cpu
+
+
 def requested_mode(mode: str | None = None) -> str:
     """`mode`, else `$ORTHRUS_KERNELS`, else "auto".
 
@@ -117,8 +124,9 @@ def make_plan(weights: Iterable[LinearWeight], shape: AttentionShape, dtype: mx.
     mode = requested_mode(mode)
     if mode == "off":
         return Plan(notes=("kernels: off by request",))
-    if not mx.metal.is_available():
-        return Plan(notes=("kernels: none, this machine has no Metal",))
+    if not available():
+        return Plan(notes=("kernels: none, they are for Metal and for the CPU",))
+    metal = mx.metal.is_available()
 
     classes: dict[str, list[LinearWeight]] = {}
     for weight in weights:
@@ -126,13 +134,20 @@ def make_plan(weights: Iterable[LinearWeight], shape: AttentionShape, dtype: mx.
     linear: dict[str, str] = {}
     notes: list[str] = []
     ours = stock = 0.0
+    room = cpu_linear.COPY_LIMIT
     for name, members in classes.items():
-        family, spent, stock_spent, note = _choose_linear(name, members, dtype)
+        if metal:
+            family, spent, stock_spent, note = _choose_linear(name, members, dtype)
+        else:
+            family, spent, stock_spent, note = _choose_cpu_linear(name, members, dtype, room, mode)
         notes.append(note)
         if family:
             linear[name] = family
             ours += spent * len(members)
             stock += stock_spent * len(members)
+            room -= sum(map(cpu_linear.copied_bytes, members))
+    if not metal:
+        return Plan(linear, notes=tuple(notes))
     attention, spent, stock_spent, note = _choose_attention(shape, dtype)
     notes.append(note)
     ours, stock = ours + spent * shape.layers, stock + stock_spent * shape.layers
@@ -161,7 +176,38 @@ def _choose_linear(name: str, weights: list[LinearWeight], dtype: mx.Dtype) -> _
             return [partial(linear_reference, x, weight) for weight in weights]
         return [partial(block_linear, x, weight, family) for weight in weights]
 
-    return _fastest(f"linear {name} {_name(dtype)}", failures, calls)
+    return _fastest(f"linear {name} {_name(dtype)}", failures, calls, (STOCK_ROWS,) * len(ROWS))
+
+
+def _choose_cpu_linear(name: str, weights: list[LinearWeight], dtype: mx.Dtype, room: int, mode: str) -> _Decision:
+    first = weights[0]
+    if not cpu_linear.supports(first, dtype):
+        return None, 0, 0, f"linear {name}: stock MLX, NumPy has no such numbers"
+    copies = sum(map(cpu_linear.copied_bytes, weights))
+    if copies > room:
+        size = f"{copies / 1e6:.0f} MB, more than the {max(room, 0) / 1e6:.0f} MB left for them"
+        return None, 0, 0, f"linear {name}: stock MLX, float32 copies for NumPy would take {size}"
+    columns = [cpu_linear.columns(weight) for weight in weights]
+    failures = {family: cpu_linear.tile_failure(columns[0], tile) for family, tile in cpu_linear.FAMILIES.items()}
+    inputs = {rows: mx.ones((rows, first.shape[1]), dtype) for rows in ROWS}
+
+    def calls(family: str | None, rows: int) -> list[Callable[[], mx.array]]:
+        x = inputs[rows]
+        if family is None:
+            return [partial(linear_reference, x, weight) for weight in weights]
+        return [partial(_product, x, each, cpu_linear.FAMILIES[family]) for each in columns]
+
+    decision = _fastest(f"linear {name} {_name(dtype)} on {cpu_linear.library()}", failures, calls, ROWS)
+    family, spent, stock, note = decision
+    if family and mode == "auto" and spent >= stock:
+        return None, 0, 0, note.replace(f": {family} (", ": stock MLX (", 1)
+    return decision
+
+
+def _product(x: mx.array, columns: np.ndarray, tile: int) -> mx.array:
+    y = cpu_linear.cpu_linear(x, columns, tile)
+    assert y is not None
+    return y
 
 
 def _choose_attention(shape: AttentionShape, dtype: mx.Dtype) -> _Decision:
@@ -179,24 +225,26 @@ def _choose_attention(shape: AttentionShape, dtype: mx.Dtype) -> _Decision:
             return [partial(attention_reference, *args, scale=1.0)]
         return [partial(block_attention, *args, scale=1.0, family=family)]
 
-    return _fastest(name, failures, calls)
+    return _fastest(name, failures, calls, (STOCK_ROWS,) * len(ROWS))
 
 
 def _fastest(
     name: str,
     failures: Mapping[str, str | None],
     calls: Callable[[str | None, int], list[Callable[[], mx.array]]],
+    stock_rows: Sequence[int],
 ) -> _Decision:
+    """The fastest family that passed; `stock_rows` are the rows that stock MLX has to compute for `ROWS`."""
     passed = [family for family, failure in failures.items() if failure is None]
     failed = "".join(f"; {family} failed: {failure}" for family, failure in failures.items() if failure)
     if not passed:
         return None, 0, 0, f"{name}: stock MLX{failed}"
     variants = {f"{family}/{rows}": calls(family, rows) for family in passed for rows in ROWS}
-    measured = timings(name, {**variants, f"stock/{STOCK_ROWS}": calls(None, STOCK_ROWS)})
+    measured = timings(name, {**variants, **{f"stock/{rows}": calls(None, rows) for rows in stock_rows}})
     spent = {family: sum(measured[f"{family}/{rows}"] for rows in ROWS) for family in passed}
     best = min(passed, key=lambda family: spent[family])
     times = ", ".join(f"{variant} rows {ms:.3g} ms" for variant, ms in measured.items())
-    return best, spent[best], measured[f"stock/{STOCK_ROWS}"] * len(ROWS), f"{name}: {best} ({times}){failed}"
+    return best, spent[best], sum(measured[f"stock/{rows}"] for rows in stock_rows), f"{name}: {best} ({times}){failed}"
 
 
 def _name(dtype: mx.Dtype) -> str:

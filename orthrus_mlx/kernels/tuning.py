@@ -27,6 +27,8 @@ Timing = Mapping[str, float]
 
 _CALLS = 20
 _REPEATS = 5
+_SLICE = 5e-3
+"""Seconds that a run of calls should take: slow calls need fewer of them to be told apart."""
 
 
 def cache_file() -> Path:
@@ -57,12 +59,15 @@ def measure(calls: Sequence[Callable[[], mx.array]]) -> float:
 
     Several calls with different weights keep the weights out of the caches, as in a model.
     """
-    best = float("inf")
-    for _ in range(_REPEATS):
+
+    def seconds(count: int) -> float:
         start = time.perf_counter()
-        mx.eval([calls[i % len(calls)]() for i in range(_CALLS)])
-        best = min(best, time.perf_counter() - start)
-    return best / _CALLS * 1e3
+        mx.eval([calls[i % len(calls)]() for i in range(count)])
+        return time.perf_counter() - start
+
+    seconds(1)  # compiles
+    count = min(_CALLS, max(1, round(_SLICE / seconds(1))))
+    return min(seconds(count) for _ in range(_REPEATS)) / count * 1e3
 
 
 def timings(what: str, variants: Mapping[str, Sequence[Callable[[], mx.array]]]) -> Timing:
