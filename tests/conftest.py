@@ -11,6 +11,8 @@ import tempfile
 os.environ.setdefault("MLX_DISABLE_COMPILE", "1")
 # Timings of kernels are kept in a cache folder: the suite's own, so that a run neither reads nor leaves any.
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="orthrus-mlx-tests-")
+# What is chosen by measurement may differ from run to run: tests that want kernels ask for them.
+os.environ["ORTHRUS_KERNELS"] = "off"
 # No test may reach a hub, whatever a checkpoint or a library asks for.
 os.environ["HF_HUB_OFFLINE"] = "1"
 

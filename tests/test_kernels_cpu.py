@@ -20,11 +20,12 @@ from orthrus_mlx.exactness import probe
 from orthrus_mlx.generation import mlx_generate
 from orthrus_mlx.kernels import AttentionShape, LinearWeight, Plan, cpu_linear, make_plan, model_weights, plan, tuning
 from orthrus_mlx.kernels.blas_threads import controls
-from orthrus_mlx.kernels.cpu_linear import FAMILIES, MAX_ROWS, TILES, tile_failure, tiled
+from orthrus_mlx.kernels.cpu_linear import FAMILIES, TILES, tile_failure, tiled
 from orthrus_mlx.kernels.layers import with_kernels
 from orthrus_mlx.model import Model
 
 SHAPE = AttentionShape(heads=4, kv_heads=2, head_dim=16, layers=2)
+ROWS = 70
 TOLERANCE = {mx.float32: 1e-5, mx.float16: 2e-3, mx.bfloat16: 1.6e-2}
 
 
@@ -49,9 +50,9 @@ def proven(columns: np.ndarray) -> list[int]:
 SIZES = st.sampled_from([8, 31, 32, 64, 96, 250, 256])
 
 
-@given(N=SIZES, K=SIZES, rows=st.integers(1, MAX_ROWS), first=st.integers(0, MAX_ROWS), seed=st.integers(0, 9))
+@given(N=SIZES, K=SIZES, rows=st.integers(1, ROWS), first=st.integers(0, ROWS), seed=st.integers(0, 9))
 def test_a_row_keeps_its_bits_in_any_pass_where_the_self_test_passed(N, K, rows, first, seed) -> None:
-    columns, x = noise(N, K, seed=seed).T, noise(2 * MAX_ROWS, K, seed=seed + 1)
+    columns, x = noise(N, K, seed=seed).T, noise(2 * ROWS, K, seed=seed + 1)
     tiles = proven(columns)
     assert 1 in tiles, "a product of one row has no rows beside it"
     for tile in tiles:

@@ -30,9 +30,6 @@ TILES = (1, 4, 8, 16, 32)
 FAMILIES = {f"numpy{tile}": tile for tile in TILES}
 """Names of the variants, beside the families of the Metal kernels, and their rows per tile."""
 
-MAX_ROWS = 32
-"""Longer passes (prefill) are one product: no decoding pass has to agree with them."""
-
 COPY_LIMIT = 512 * 2**20
 """Most bytes that float32 copies of a model's weights may take: the demo's take 30 MB, a 0.6B model's 2.4 GB."""
 
@@ -89,8 +86,6 @@ def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def tiled(x: np.ndarray, columns: np.ndarray, tile: int) -> np.ndarray:
     """x [R, K] times columns [K, N], float32 [R, N], as products of `tile` rows each."""
     R, K = x.shape
-    if R > MAX_ROWS:
-        return product(x, columns)
     tiles = -(-R // tile)
     if R % tile:
         filled = np.zeros((tiles * tile, K), np.float32)
