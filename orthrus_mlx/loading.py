@@ -48,8 +48,8 @@ def load(
         tokenizer_config: extra settings for the tokenizer.
         lazy: leave the weights on disk until they are used.
         revision: a branch, tag or commit of the repository.
-        kernels: "auto", "off" or "force" this package's Metal kernels; default: `$ORTHRUS_KERNELS`, else "auto".
-            Without Metal there are none; a lazily loaded model is left without.
+        kernels: "auto", "off" or "force" this package's kernels for Metal, or on the CPU NumPy's; default:
+            `$ORTHRUS_KERNELS`, else "auto". A lazily loaded model is left without.
 
     Raises:
         CheckpointError: the checkpoint is missing, damaged or not of this kind; the message names the culprit.
