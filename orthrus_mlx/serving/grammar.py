@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,15 @@ class GrammarText:
 
     def serialized(self) -> str:
         return json.dumps({"grammars": self.parts})
+
+
+@dataclass(frozen=True)
+class Markers:
+    """What opens and closes a thought; `special` has their ids where the tokenizer keeps them out of the text."""
+
+    opening: str
+    closing: str
+    special: tuple[int, int] | None = None
 
 
 def json_schema(schema: dict[str, Any]) -> GrammarText:
@@ -62,14 +72,22 @@ def tool_calls(start: str, end: str, tools: Sequence[tuple[str, dict[str, Any]]]
     return GrammarText((*_lark("\n".join(lines)).parts, *parts))
 
 
-def behind_thought(grammar: GrammarText, think: tuple[str, str], *, open_already: bool) -> GrammarText:
+def behind_thought(grammar: GrammarText, think: Markers, *, open_already: bool) -> GrammarText:
     """`grammar` after a thought, which may be left out unless the prompt has opened it."""
-    opening, closing = json.dumps(think[0]), json.dumps(think[1])
     first, *others = grammar.parts
-    thought = "thought" if open_already else "thought?"
-    rule = r"/(?s:.)*/" if open_already else rf"{opening} /(?s:.)*/"
-    lark = f"start: {thought} gap @answer\ngap: /\\n{{0,2}}/\nthought[suffix={closing}]: {rule}"
-    return GrammarText((*_lark(lark).parts, first | {"name": "answer"}, *others))
+    anything = "/(?s:.)*/"
+    if think.special is None:
+        opening, end = json.dumps(think.opening), ""
+        rule = f"thought[suffix={json.dumps(think.closing)}]"
+    else:
+        opening, end = f"<[{think.special[0]}]>", f"<[{think.special[1]}]>"
+        rule = "thought"
+    lines = [
+        f"start: {'thought' if open_already else 'thought?'} gap @answer",
+        "gap: /\\n{0,2}/",
+        f"{rule}: {'' if open_already else opening} {anything} {end}",
+    ]
+    return GrammarText((*_lark("\n".join(lines)).parts, first | {"name": "answer"}, *others))
 
 
 class Grammar:
@@ -115,9 +133,16 @@ class GrammarCompiler:
 
     def __init__(self, tokenizer: Any, vocabulary: int):
         self._vocabulary = vocabulary
+        self._encode = partial(tokenizer.encode, add_special_tokens=False)
         self._tokenizer: LLTokenizer = from_tokenizer(
             tokenizer._tokenizer, n_vocab=vocabulary, eos_token=sorted(tokenizer.eos_token_ids)
         )
+
+    def markers(self, opening: str, closing: str) -> Markers:
+        """The markers as this tokenizer sees them."""
+        ids = tuple(self._encode(text) for text in (opening, closing))
+        special = all(len(found) == 1 and self._tokenizer.is_special_token(found[0]) for found in ids)
+        return Markers(opening, closing, (ids[0][0], ids[1][0]) if special else None)
 
     def compile(self, grammar: GrammarText) -> Callable[[], Grammar]:
         """What makes fresh states of the grammar. Takes up to seconds for a large one, without the GIL.

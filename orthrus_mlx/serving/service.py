@@ -79,10 +79,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt's tokens; `in_thought` says whether the answer begins inside a thought."""
+    """A prompt's tokens.
+
+    Attributes:
+        in_thought: whether the answer begins inside a thought.
+        may_think: whether it may hold one: a template that switches thinking off writes an empty thought itself.
+    """
 
     tokens: tuple[int, ...]
     in_thought: bool = False
+    may_think: bool = False
 
 
 class Service:
@@ -144,7 +150,9 @@ class Service:
             name = f"chat_template_kwargs.{min(reserved)}"
             raise HttpError(400, f"{name}: not supported", param=name, code="unsupported_parameter")
         text = render(self.tokenizer, messages, options, tools.definitions)
-        return Prompt(self.encode(text, special=False), opens_thought(text, self.think_markers))
+        in_thought = opens_thought(text, self.think_markers)
+        may_think = self.think_markers is not None and not text.rstrip().endswith(self.think_markers[1])
+        return Prompt(self.encode(text, special=False), in_thought, may_think)
 
     def encode(self, text: str, *, special: bool) -> tuple[int, ...]:
         """The tokens of a prompt; `special` adds those that the tokenizer puts around a text.
@@ -202,7 +210,7 @@ class Service:
         """
         seed = secrets.randbits(32) if seed is None else seed % 2**32
         tools = tools or Tools()
-        in_thought = chat and prompts[0].in_thought
+        in_thought = prompts[0].in_thought
         chosen = Sampling(**{**self._sampling_defaults(), **{k: v for k, v in sampling.items() if v is not None}})
         bias = (processors or {}).get("logit_bias") or {}
         for token in bias:
@@ -211,8 +219,9 @@ class Service:
                 raise HttpError(400, message, param="logit_bias")
         if tools.must:
             grammar = self._call_grammar(tools, grammar)
-        if grammar is not None and chat and self.think_markers:
-            grammar = behind_thought(grammar, self.think_markers, open_already=in_thought)
+        if grammar is not None and self.think_markers and prompts[0].may_think:
+            think = self.grammars.markers(*self.think_markers)
+            grammar = behind_thought(grammar, think, open_already=in_thought)
         stop_tokens = frozenset(self.tokenizer.eos_token_ids)
         base = EngineRequest(
             prompt=(),
