@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +21,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from . import openai_chat, openai_completions
+from . import anthropic_messages, openai_chat, openai_completions, responses
+from .anthropic_bodies import CountBody, MessagesBody
 from .body import Body, parse
 from .connection import ClientGone, EventStream, read_body, sse, while_connected
 from .errors import HttpError, as_http_error, error_body, error_response, speaks_anthropic
@@ -29,6 +30,7 @@ from .guard import Book, Guard
 from .metrics import CONTENT_TYPE_LATEST, Metrics
 from .openai_bodies import ChatBody, CompletionBody
 from .openapi import description
+from .responses_bodies import ResponsesBody
 from .run import Run
 from .service import Plan, Service
 
@@ -57,6 +59,8 @@ class Protocol:
 PROTOCOLS = (
     Protocol("/v1/chat/completions", ChatBody, openai_chat.plan, openai_chat.ChatReply),
     Protocol("/v1/completions", CompletionBody, openai_completions.plan, openai_completions.CompletionReply),
+    Protocol("/v1/responses", ResponsesBody, responses.plan, responses.ResponsesReply),
+    Protocol("/v1/messages", MessagesBody, anthropic_messages.plan, anthropic_messages.MessagesReply, anthropic=True),
 )
 
 
@@ -76,6 +80,11 @@ def build_app(
     preparing = CapacityLimiter(1)
     routes = [
         *(Route(p.path, _endpoint(service, metrics, preparing, p), methods=["POST"]) for p in PROTOCOLS),
+        Route(
+            "/v1/messages/count_tokens",
+            _told(partial(_count_tokens, service, preparing), anthropic=True),
+            methods=["POST"],
+        ),
         Route("/", _page),
         Route("/health", partial(_health, service)),
         Route("/metrics", partial(_metrics, metrics)),
@@ -103,9 +112,18 @@ def build_app(
 
 
 def _endpoint(service: Service, metrics: Metrics, preparing: CapacityLimiter, protocol: Protocol):
+    async def work(request: Request) -> Response:
+        return await _answer(service, metrics, preparing, protocol, request)
+
+    return _told(work, anthropic=protocol.anthropic)
+
+
+def _told(work: Callable[[Request], Awaitable[Response]], *, anthropic: bool):
+    """`work`, whose errors become responses."""
+
     async def answer(request: Request) -> Response:
         try:
-            return await _answer(service, metrics, preparing, protocol, request)
+            return await work(request)
         except ClientGone:
             log.info("the client left before its answer was ready; the request is given up")
             return Response(status_code=499)
@@ -113,7 +131,7 @@ def _endpoint(service: Service, metrics: Metrics, preparing: CapacityLimiter, pr
             told = as_http_error(error)
             if told.status == 500:
                 log.exception("a request failed")
-            return error_response(told, protocol.anthropic)
+            return error_response(told, anthropic)
 
     return answer
 
@@ -121,26 +139,33 @@ def _endpoint(service: Service, metrics: Metrics, preparing: CapacityLimiter, pr
 async def _answer(
     service: Service, metrics: Metrics, preparing: CapacityLimiter, protocol: Protocol, request: Request
 ) -> Response:
-    limits = service.limits
-    deadline = time.monotonic() + limits.seconds
-    raw = await read_body(request, limits.body_bytes, limits.seconds)
-    body: Any = parse(protocol.body, raw)
-    name = service.check_model(body.model)
-    preparation = to_thread.run_sync(partial(protocol.plan, service, body), limiter=preparing)
+    deadline = time.monotonic() + service.limits.seconds
+    body, name, plan = await _prepared(service, preparing, request, protocol.body, protocol.plan)
+    run = Run(service, plan, deadline)
+    reply = protocol.reply(service, body, name, run)
+    if body.stream:
+        failed = partial(_failed_event, anthropic=protocol.anthropic)
+        return EventStream(run, _timed(metrics, run, reply.events()), failed)
     try:
-        plan = await while_connected(request.receive, preparation, deadline)
-        run = Run(service, plan)
-        reply = protocol.reply(service, body, name, run)
-        if body.stream:
-            failed = partial(_failed_event, anthropic=protocol.anthropic)
-            return EventStream(run, _timed(metrics, run, reply.events()), failed)
-        try:
-            return JSONResponse(await while_connected(request.receive, reply.whole(), run.deadline))
-        finally:
-            run.close()
-            metrics.finished(run, time.monotonic() - run.started)
-    except TimeoutError:
-        raise HttpError(504, f"the request took more than {limits.seconds:g} seconds") from None
+        return JSONResponse(await while_connected(request.receive, reply.whole()))
+    finally:
+        run.close()
+        metrics.finished(run, time.monotonic() - run.started)
+
+
+async def _count_tokens(service: Service, preparing: CapacityLimiter, request: Request) -> Response:
+    _, _, prompt = await _prepared(service, preparing, request, CountBody, anthropic_messages.prompt)
+    return JSONResponse({"input_tokens": len(prompt.tokens)})
+
+
+async def _prepared(
+    service: Service, preparing: CapacityLimiter, request: Request, kind: type[Body], prepare: Callable[..., Any]
+) -> tuple[Any, str, Any]:
+    """(body, model name, what `prepare` makes of the body in a thread)."""
+    body: Any = parse(kind, await read_body(request, service.limits.body_bytes, service.limits.seconds))
+    name = service.check_model(body.model)
+    work = to_thread.run_sync(partial(prepare, service, body), limiter=preparing)
+    return body, name, await while_connected(request.receive, work)
 
 
 async def _timed(metrics: Metrics, run: Run, events):

@@ -107,20 +107,23 @@ def _tools(body: ChatBody) -> Tools:
         return Tools()
     definitions = [tool.model_dump(exclude_none=True) for tool in body.tools]
     names = [tool.function.name for tool in body.tools]
-    return choose_tools(definitions, names, body.tool_choice, one=body.parallel_tool_calls is False)
+    wanted = body.tool_choice
+    name = wanted.function.name if isinstance(wanted, ChosenTool) else None
+    return choose_tools(definitions, names, wanted, name=name, one=body.parallel_tool_calls is False)
 
 
-def choose_tools(definitions: list[dict[str, Any]], names: list[str], wanted: Any, *, one: bool) -> Tools:
-    """`Tools` for OpenAI's word about them: none, auto, required, or a function's name in a `ChosenTool`."""
+def choose_tools(
+    definitions: list[dict[str, Any]], names: list[str], wanted: Any, *, name: str | None, one: bool
+) -> Tools:
+    """`Tools` for OpenAI's word about them: "none", "auto", "required", or the function called `name`."""
     if len(set(names)) < len(names):
         raise HttpError(400, "tools: two functions have the same name", param="tools")
     if wanted == "none":
         return Tools()
-    if isinstance(wanted, ChosenTool):
-        wanted = wanted.function.name
-        if wanted not in names:
-            raise HttpError(400, f"tool_choice: there is no tool {wanted!r}", param="tool_choice")
-        return Tools(definitions, (wanted,), one=True)
+    if name is not None:
+        if name not in names:
+            raise HttpError(400, f"tool_choice: there is no tool {name!r}", param="tool_choice")
+        return Tools(definitions, (name,), one=True)
     return Tools(definitions, names if wanted == "required" else (), one=one)
 
 

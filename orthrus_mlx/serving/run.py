@@ -25,14 +25,18 @@ class Choice:
 class Run:
     """The choices of one request.
 
+    Args:
+        service: the model and its limits.
+        plan: what to run.
+        deadline: when its time is up, of `time.monotonic`.
+
     Raises:
         Busy, RequestError: as `Engine.submit`.
     """
 
-    def __init__(self, service: Service, plan: Plan):
-        self._limits = service.limits
+    def __init__(self, service: Service, plan: Plan, deadline: float):
+        self._limits, self.deadline = service.limits, deadline
         self.started = time.monotonic()
-        self.deadline = self.started + self._limits.seconds
         self.first_token: float | None = None
         self.seed, self._per_prompt = plan.seed, plan.choices
         tickets = submit_all(service.engine, plan.requests)
@@ -53,10 +57,10 @@ class Run:
         waiting = {asyncio.ensure_future(anext(c.ticket)): i for i, c in enumerate(self.choices)}
         try:
             while waiting:
-                left = self.deadline - time.monotonic()
-                patience = min(max(left, 0), self._limits.keepalive)
+                left = max(0, self.deadline - time.monotonic())
+                patience = min(left, self._limits.keepalive)
                 done, _ = await asyncio.wait(waiting, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-                if time.monotonic() >= self.deadline:
+                if not left:
                     raise HttpError(504, f"the request took more than {self._limits.seconds:g} seconds")
                 if not done:
                     yield None
