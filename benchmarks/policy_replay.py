@@ -1,0 +1,215 @@
+"""Replay recorded or invented texts under any policy and any cost of passes: no model, no device, no clock.
+
+Rule A makes the text independent of the policy, so a trace of what would have been drafted at every position tells what
+every policy would have emitted, cycle by cycle, and a table of costs how long it would have taken.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from orthrus_mlx.decoding.costs import AR as AR_VIEW
+from orthrus_mlx.decoding.costs import DIFFUSION, CostTable, Pass
+from orthrus_mlx.decoding.ngram import Match, NGramIndex
+from orthrus_mlx.decoding.steps import AR, CHAIN, NGRAM, Candidates, Draft, Outcome, Policy, Situation, Step
+
+MISSING = 255
+"""In place of a rank: the emitted token is not among the candidates, or the text has ended."""
+
+WRONG = 1_000_000
+"""Candidates that the text does not take only need to differ from it and from each other: ids from here on."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A text and its drafts.
+
+    Attributes:
+        prompt, answer: ids.
+        confidences: by width W of the draft pass, [A, W-1, C]: probability of candidate c for position i behind anchor
+            a. Anchor 0 is the prompt's last token, anchor a the answer's a-th.
+        ranks: by width, [A, W-1]: which candidate the text took, or `MISSING`.
+    """
+
+    prompt: Sequence[int]
+    answer: Sequence[int]
+    confidences: dict[int, np.ndarray]
+    ranks: dict[int, np.ndarray]
+
+    def draft(self, anchor: int, rows: int) -> tuple[Draft, list[int]]:
+        """The draft of a pass of `rows` rows, taken from the next recorded width, and the ranks behind it."""
+        width = min(w for w in self.ranks if w >= rows)
+        ranks = [int(rank) for rank in self.ranks[width][anchor][: rows - 1]]
+        confidences = self.confidences[width][anchor][: rows - 1].tolist()
+        tokens = []
+        for position, rank in enumerate(ranks):
+            tokens.append([WRONG + j for j in range(len(confidences[position]))])
+            if rank != MISSING:
+                tokens[-1][rank] = self.answer[anchor + position]
+        return Draft(tokens, confidences), ranks
+
+
+def load_traces(path: Path) -> dict[str, list[Trace]]:
+    """Traces by family from a file of `record_traces.py`."""
+    families: dict[str, dict[str, dict[str, np.ndarray]]] = {}
+    with np.load(path) as file:
+        for name in file.files:
+            family, number, what = name.split("/", 2)
+            families.setdefault(family, {}).setdefault(number, {})[what] = file[name]
+    return {family: [_trace(arrays) for arrays in texts.values()] for family, texts in families.items()}
+
+
+def _trace(arrays: dict[str, np.ndarray]) -> Trace:
+    widths = [int(name.split("/")[1]) for name in arrays if name.startswith("ranks/")]
+    return Trace(
+        arrays["prompt"].tolist(),
+        arrays["answer"].tolist(),
+        {w: (arrays[f"confidences/{w}"] / 255.0) ** 2 for w in widths},
+        {w: arrays[f"ranks/{w}"] for w in widths},
+    )
+
+
+def invented_trace(acceptance: Sequence[float], seed: int = 0, width: int = 32, noise: float = 0.7) -> Trace:
+    """A text whose token t is drafted right, just behind an accepted one, with probability acceptance[t].
+
+    Farther ahead drafts get worse (their odds fall by 2 % a position). A token that is hard is hard from every anchor
+    before it, as in a real text. Confidences scatter around the truth by `noise` in log-odds. One wrong token in three
+    is the second candidate.
+    """
+    rng = np.random.default_rng(seed)
+    n = len(acceptance)
+    chance = np.clip(np.asarray(acceptance, float), 1e-6, 1 - 1e-6)
+    luck = rng.random(n)
+    second = rng.random(n) < 1 / 3
+    confidences = np.zeros((n, width - 1, 3))
+    ranks = np.full((n, width - 1), MISSING, np.uint8)
+    for anchor in range(n):
+        ahead = min(width - 1, n - anchor)
+        log_odds = np.log(chance / (1 - chance))[anchor : anchor + ahead] - 0.02 * np.arange(ahead)
+        right = luck[anchor : anchor + ahead] < 1 / (1 + np.exp(-log_odds))
+        ranks[anchor, :ahead] = np.where(right, 0, np.where(second[anchor : anchor + ahead], 1, MISSING))
+        first = 1 / (1 + np.exp(-(log_odds + noise * rng.standard_normal(ahead))))
+        confidences[anchor, :ahead, 0] = first
+        confidences[anchor, :ahead, 1] = (1 - first) / 3
+        confidences[anchor, :ahead, 2] = (1 - first) / 10
+    # Ids that never repeat: n-gram matches are not part of an invented text.
+    return Trace([n, n + 1, n + 2], list(range(n)), {width: confidences}, {width: ranks})
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What passes take: milliseconds of a pass, of waiting for the device, and how much single cycles scatter."""
+
+    cost: Callable[[str, int, int], float]
+    sync_ms: float = 0.0
+    noise: float = 0.0
+    padded: Callable[[int], int] = int
+
+    def table(self, error: float = 1.0) -> CostTable:
+        """What the package would measure on it; `error` times too much for passes of several rows."""
+        passes = [
+            Pass(view, rows, context, self.cost(view, rows, context) * (error if rows > 1 else 1.0))
+            for view in (AR_VIEW, DIFFUSION)
+            for rows in (1, 2, 4, 8, 16, 24, 32)
+            for context in (0, 1024, 4096)
+        ]
+        return CostTable(passes, self.sync_ms)
+
+
+@dataclass
+class Run:
+    """What a replay did: tokens, milliseconds, the milliseconds of one-token steps alone, cycles by kind and rows."""
+
+    tokens: int = 0
+    ms: float = 0.0
+    plain_ms: float = 0.0
+    cycles: Counter = field(default_factory=Counter)
+
+    @property
+    def speedup(self) -> float:
+        return self.plain_ms / self.ms
+
+
+def replay(trace: Trace, policy: Policy, machine: Machine, *, seed: int = 0, ngrams: bool = True) -> Run:
+    """Decode the trace's answer.
+
+    Raises:
+        AssertionError: the policy asks for what the decode loop cannot do.
+    """
+    rng = random.Random(seed)
+    text = NGramIndex(trace.prompt)
+    run, emitted = Run(), 0
+    while emitted < len(trace.answer):
+        context, room = len(trace.prompt) + emitted - 1, len(trace.answer) - emitted
+        match = text.match(31) if ngrams else None
+        offered = (len(match.tokens), match.order) if match else (0, 0)
+        situation = Situation(context, room, *offered)
+        step = policy.step(situation)
+        assert 1 <= step.verify_rows <= room
+        ms = machine.sync_ms * (0 if step.kind == AR else 1 + step.look)
+        if step.draft_rows:
+            ms += machine.cost(DIFFUSION, step.draft_rows, context)
+        candidates, confidences = _candidates(trace, policy, step, situation, match, emitted)
+        rows = len(candidates.tokens) + 1
+        assert rows <= step.verify_rows
+        ms += machine.cost(AR_VIEW, machine.padded(rows), context)
+        path, verified = _accepted(candidates, trace.answer[emitted:])
+        tokens = min(len(path) + 1, room)
+        ms *= rng.lognormvariate(0.0, machine.noise) if machine.noise else 1.0
+        on_path = [confidences[node] for node in verified] if confidences else []
+        policy.observe(
+            Outcome(step, context, step.draft_rows, rows, tokens, len(verified), on_path, len(path), ms / 1e3)
+        )
+        text.extend(trace.answer[emitted : emitted + tokens])
+        emitted += tokens
+        run.tokens += tokens
+        run.ms += ms
+        run.plain_ms += tokens * machine.cost(AR_VIEW, machine.padded(1), context)
+        run.cycles[step.kind, rows] += 1
+    return run
+
+
+def _candidates(
+    trace: Trace, policy: Policy, step: Step, situation: Situation, match: Match | None, anchor: int
+) -> tuple[Candidates, list[float]]:
+    """What is verified, and the confidence of each node where the draft was read."""
+    if step.kind == AR:
+        return Candidates((), ()), []
+    if step.kind == NGRAM:
+        assert match is not None
+        tokens = match.tokens[: step.verify_rows - 1]
+        return Candidates(tokens, tuple(range(-1, len(tokens) - 1))), []
+    draft, _ = trace.draft(anchor, step.draft_rows)
+    if not step.look:
+        assert step.kind == CHAIN
+        tokens = tuple(position[0] for position in draft.tokens[: step.verify_rows - 1])
+        return Candidates(tokens, tuple(range(-1, len(tokens) - 1))), []
+    if step.kind == CHAIN:
+        draft = Draft([t[:1] for t in draft.tokens], [c[:1] for c in draft.confidences])
+    candidates = policy.shape(step, draft, situation)
+    depths: list[int] = []
+    confidences = []
+    for token, parent in zip(candidates.tokens, candidates.parents, strict=True):
+        depths.append(depths[parent] + 1 if parent >= 0 else 0)
+        confidences.append(draft.confidences[depths[-1]][list(draft.tokens[depths[-1]]).index(token)])
+    return candidates, confidences
+
+
+def _accepted(candidates: Candidates, answer: Sequence[int]) -> tuple[list[int], list[int]]:
+    """(accepted nodes, the same and the first rejected one)."""
+    path: list[int] = []
+    node = -1
+    while len(path) < len(answer):
+        children = [i for i, parent in enumerate(candidates.parents) if parent == node]
+        taken = [i for i in children if candidates.tokens[i] == answer[len(path)]]
+        if not taken:
+            return path, path + children[:1]
+        node = taken[0]
+        path.append(node)
+    return path, path

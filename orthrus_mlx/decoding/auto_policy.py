@@ -1,0 +1,296 @@
+"""The policy of `mode="auto"`: the step with the most expected tokens per millisecond, at a bounded risk.
+
+Expected tokens come from the text's recent acceptance (`belief`), from the confidences of a draft that was read
+(`calibration`) and from how n-gram matches fared; milliseconds come from the cost table. A step is only taken if its
+worst case, nothing accepted, fits the text's *credit*: a little to begin with, a small share of the time of every
+one-token step, and part of what drafts have gained. So whatever the text does, decoding takes at most that much longer
+than one-token steps, and where one-token steps are so cheap that no cycle can repay itself, nothing is drafted at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from .belief import Belief
+from .calibration import TextShift
+from .costs import AR as AR_VIEW
+from .costs import DIFFUSION, CostTable
+from .options import Option, Options
+from .policy_memory import GAIN_CARRIED, MOST_CARRIED, PolicyMemory
+from .steps import AR, NGRAM, TREE, Candidates, Draft, Outcome, Situation, Step
+from .tree import Tree, best_tree
+
+WIDTHS = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32)
+"""Row counts considered: passes of every width are different work for the device, so not all of 1..32."""
+
+MARGIN = 1.03
+"""How much faster than one-token steps a step must promise to be: estimates are rough, a change of lanes costs."""
+
+INCOME = 0.015
+"""Share of the time of one-token steps that may be spent on drafts that lose."""
+
+MOST_CREDIT = 8.0
+GAIN_AT_RISK = 0.25
+"""A text may lose again this many one-token steps, or this share, of what it has gained and put by."""
+
+RECHECK = 4
+"""One-token steps between two considerations of drafting."""
+
+FIRST_PATIENCE = 8
+MOST_PATIENCE = 128
+"""Tokens between two trials of drafting where it is not expected to pay: doubles while it does not."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a step was expected to do: tokens emitted, milliseconds, and the milliseconds of a one-token step."""
+
+    tokens: float
+    ms: float
+    plain_ms: float
+
+
+@dataclass(frozen=True)
+class _Shaped:
+    """A draft that was read and what of it is verified: the first `nodes` nodes of `tree`."""
+
+    tree: Tree
+    nodes: int
+    draft: Draft
+    probabilities: Sequence[Sequence[float]]
+
+
+class AutoPolicy:
+    """Chooses the steps of one text.
+
+    Args:
+        costs: of this model on this machine; corrected by what cycles take.
+        memory: what other texts of the model taught.
+        block_rows: most rows of a pass, the pending token included.
+        padded: rows that a target pass of so many rows is computed with (`Exactness.padded`).
+        trees: whether target passes over trees keep rule B here.
+        sampled: whether tokens are drawn, not the likeliest.
+
+    Attributes:
+        prediction: of the last step, after its draft was shaped where it was.
+    """
+
+    def __init__(
+        self,
+        costs: CostTable,
+        memory: PolicyMemory,
+        *,
+        block_rows: int,
+        padded: Callable[[int], int] = int,
+        trees: bool = False,
+        sampled: bool = False,
+    ):
+        self._costs, self._memory = costs, memory
+        self._padded, self._trees = padded, trees
+        widths = (*(width for width in WIDTHS if width < block_rows), block_rows)
+        self._options = Options(costs, widths, padded, trees)
+        self._calibration = memory.calibration(sampled)
+        self._belief = Belief(memory.usual)
+        self._credit = self._carried = memory.credit
+        self._gained = 0.0
+        self._patience = FIRST_PATIENCE
+        self._since_draft = FIRST_PATIENCE
+        self._idle = 0
+        self._trial = False
+        self._rate = 0.0
+        self._order = 0
+        self._shaped: _Shaped | None = None
+        self._shift = TextShift()
+        self.prediction = Prediction(1.0, 0.0, 0.0)
+
+    # Before a cycle ---------------------------------------------------------------------------------
+
+    def step(self, situation: Situation) -> Step:
+        self._shaped = None
+        self._trial = False
+        plain = self._options.target_ms(1, situation.context)
+        option = None
+        drafting = self._idle == 0
+        if situation.room > 1 and (situation.ngram or drafting):
+            option = self._best(situation, plain, drafting)
+        if option is not None:
+            self._idle = 0
+        elif drafting:
+            self._idle = RECHECK - 1
+        else:
+            self._idle -= 1
+        option = option or Option(Step(AR), 1.0, plain, 0.0)
+        self._rate = max(option.tokens / option.ms, 1.0 / plain)
+        self._order = situation.ngram_order
+        self.prediction = Prediction(option.tokens, option.ms, plain)
+        return option.step
+
+    def _best(self, situation: Situation, plain: float, drafting: bool) -> Option | None:
+        """What promises to beat one-token steps by most, or a trial that is due."""
+        affordable = self._credit * plain
+        self._options.price(situation.context)
+        best = self._ngram_option(situation, plain, affordable)
+        if drafting:
+            weights, room = self._belief.weights, situation.room
+            best = max(filter(None, (best, self._options.unread(weights, room, affordable))), key=_rate, default=None)
+            goal = max(MARGIN / plain, best.rate if best else 0.0)
+            gain = self._memory.tree_gain if self._trees else 1.0
+            best = self._options.read(weights, room, affordable, goal, gain) or best
+        if best is not None and best.rate * plain > MARGIN:
+            return best
+        if drafting and self._since_draft >= self._patience:
+            trial = self._options.trial(self._memory.usual.weights, situation.room, MOST_CREDIT * plain)
+            if trial is not None and trial.risk <= affordable:
+                self._trial = True
+                return trial
+        return None
+
+    def _ngram_option(self, situation: Situation, plain: float, affordable: float) -> Option | None:
+        if not situation.ngram:
+            return None
+        most = min(situation.ngram, situation.room - 1, int(self._options.widths[-1]) - 1)
+        expected = self._memory.ngrams.accepted(situation.ngram_order, most)
+        best = None
+        for rows, target in zip(self._options.widths.tolist(), self._options.target.tolist(), strict=True):
+            if 1 < rows <= most + 1:
+                ms = target + self._costs.sync_ms
+                option = Option(Step(NGRAM, 0, rows), 1.0 + expected[rows - 1], ms, ms - plain)
+                if option.risk <= affordable and (best is None or option.rate > best.rate):
+                    best = option
+        return best
+
+    # After a draft was read -------------------------------------------------------------------------
+
+    def shape(self, step: Step, draft: Draft, situation: Situation) -> Candidates:
+        most = min(step.verify_rows, situation.room, len(draft.tokens) + 1)
+        plain = self._options.target_ms(1, situation.context)
+        spent = self._options.draft_ms(step.draft_rows, situation.context) + 2.0 * self._costs.sync_ms
+        affordable = self._credit * plain + plain - spent
+        target_ms = {1: plain}
+        for rows in self._options.widths.tolist():
+            ms = self._options.target_ms(rows, situation.context)
+            if 1 < rows <= most and ms <= affordable:
+                target_ms[rows] = ms
+
+        probabilities = [self._accepted(confidences) for confidences in draft.confidences[: most - 1]]
+        chain = best_tree([t[:1] for t in draft.tokens[: most - 1]], [p[:1] for p in probabilities], most - 1)
+        tokens, rows = self._best_rows(chain, target_ms)
+        drafted = chain
+        if step.kind == TREE:
+            tree = best_tree(draft.tokens[: most - 1], probabilities, most - 1)
+            tree_tokens, tree_rows = self._best_rows(tree, target_ms)
+            if tree_rows > 1:
+                self._learn_tree_gain(tree, chain, tree_rows)
+            value, tree_value = (t - self._rate * target_ms[r] for t, r in ((tokens, rows), (tree_tokens, tree_rows)))
+            if tree_value > value + 0.01:
+                drafted, tokens, rows = tree, tree_tokens, tree_rows
+        candidates = drafted.first(rows - 1)
+        self._shaped = _Shaped(drafted, rows - 1, draft, probabilities)
+        self.prediction = Prediction(tokens, spent + target_ms[rows], plain)
+        return candidates
+
+    def _accepted(self, confidences: Sequence[float]) -> list[float]:
+        """Acceptance probabilities of a position's candidates, if the path before is accepted."""
+        first = self._shift.apply(self._calibration.probability(confidences[0]))
+        return [first, *self._calibration.others(confidences, first)]
+
+    def _best_rows(self, drafted: Tree, target_ms: dict[int, float]) -> tuple[float, int]:
+        """(expected tokens, rows) of the number of rows worth most at the current rate."""
+        emitted = [1.0, *accumulate(drafted.probabilities, initial=1.0)][1:]
+        sizes = [rows for rows in target_ms if rows <= len(emitted)]
+        rows = max(sizes, key=lambda rows: emitted[rows - 1] - self._rate * target_ms[rows])
+        return emitted[rows - 1], rows
+
+    def _learn_tree_gain(self, tree: Tree, chain: Tree, rows: int) -> None:
+        straight = sum(chain.probabilities[: rows - 1])
+        if straight > 0:
+            gain = sum(tree.probabilities[: rows - 1]) / straight
+            self._memory.tree_gain += 0.1 * (min(gain, 3.0) - self._memory.tree_gain)
+
+    # After a cycle ----------------------------------------------------------------------------------
+
+    def observe(self, outcome: Outcome) -> None:
+        plain = self._options.target_ms(1, outcome.context)
+        passes = [(AR_VIEW, self._padded(outcome.rows))]
+        syncs = 0 if outcome.step.kind == AR else 1 + outcome.step.look
+        expected = self._options.target_ms(outcome.rows, outcome.context) + syncs * self._costs.sync_ms
+        if outcome.draft_rows:
+            passes.append((DIFFUSION, outcome.draft_rows))
+            expected += self._options.draft_ms(outcome.draft_rows, outcome.context)
+        measured = outcome.seconds * 1e3
+        self._costs.observe(passes, expected, measured)
+        if outcome.step.kind == AR:
+            self._credit += INCOME * outcome.tokens
+            self._carried += INCOME * outcome.tokens
+            self._since_draft += outcome.tokens
+        else:
+            # One interruption is no reason to stop drafting, nor one lucky reading to go on.
+            lasted = min(max(measured, expected / 2), 2 * expected)
+            self._book(outcome, outcome.tokens - lasted / plain)
+        self._credit = min(self._credit, max(MOST_CREDIT, GAIN_AT_RISK * self._gained))
+        carried = self._carried + self._gained * (GAIN_CARRIED if self._gained > 0 else 1.0)
+        self._memory.credit = min(carried, MOST_CARRIED)
+        self._belief.passed(outcome.tokens)
+
+    def _book(self, outcome: Outcome, gain: float) -> None:
+        """A cycle with drafts gained the time of `gain` one-token steps."""
+        self._credit += gain
+        self._gained += gain
+        if outcome.step.kind == NGRAM:
+            self._memory.ngrams.observe(self._order, outcome.drafts, outcome.accepted)
+            return
+        self._since_draft = 0
+        if gain > 0:
+            self._patience = FIRST_PATIENCE
+        elif self._trial:
+            self._patience = min(2 * self._patience, MOST_PATIENCE)
+        if self._shaped is None:
+            self._belief.observe(outcome.drafts, outcome.accepted)
+        else:
+            self._learn(self._shaped, outcome)
+
+    def _learn(self, shaped: _Shaped, outcome: Outcome) -> None:
+        """Follow the accepted path; what is learned is how far the first candidates alone would have come."""
+        straight, failed = 0, False
+        node = -1
+        for depth in range(min(outcome.accepted + 1, len(shaped.probabilities))):
+            children = [i for i in range(shaped.nodes) if shaped.tree.parents[i] == node]
+            if not children:
+                break
+            taken = self._taken(shaped, children, outcome, depth)
+            first = shaped.probabilities[depth][0]
+            hit = taken is not None and shaped.tree.choices[taken] == 0
+            confidence = shaped.draft.confidences[depth][0]
+            self._shift.observe(self._calibration.probability(confidence), hit)
+            self._calibration.observe(confidence, hit)
+            others = sum(
+                shaped.probabilities[depth][shaped.tree.choices[i]] for i in children if shaped.tree.choices[i]
+            )
+            if others and not hit:
+                self._calibration.observe_others(min(others / max(1.0 - first, 1e-6), 1.0), taken is not None)
+            failed = failed or not hit
+            straight += not failed
+            if taken is None:
+                break
+            node = taken
+        unseen = None
+        if not failed and straight < len(shaped.probabilities):
+            unseen = shaped.probabilities[straight][0]
+        if straight or failed or unseen is not None:
+            self._belief.observe(straight + failed, straight, unseen)
+
+    def _taken(self, shaped: _Shaped, children: Sequence[int], outcome: Outcome, depth: int) -> int | None:
+        """Which of `children` the accepted path went through."""
+        if depth >= outcome.accepted:
+            return None
+        if len(children) == 1:
+            return children[0]
+        confidence = outcome.confidences[depth]
+        of = shaped.draft.confidences[depth]
+        return min(children, key=lambda i: abs(of[shaped.tree.choices[i]] - confidence))
+
+
+def _rate(option: Option) -> float:
+    return option.rate

@@ -1,0 +1,147 @@
+"""What could be done next with a diffusion pass, and what each would probably give and cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .belief import EXPECTED
+from .costs import AR as AR_VIEW
+from .costs import DIFFUSION, CostTable
+from .steps import CHAIN, TREE, Step
+
+RELIABILITY = 0.6
+"""Of what knowing a passage's kind exactly would save, the share that reading its draft's confidences saves."""
+
+CONTEXT_STEP = 64
+"""Costs are looked up for the context rounded down to a multiple of this."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """A step with the tokens and milliseconds expected of it, and the milliseconds lost if nothing is accepted."""
+
+    step: Step
+    tokens: float
+    ms: float
+    risk: float
+
+    @property
+    def rate(self) -> float:
+        """Tokens per millisecond."""
+        return self.tokens / self.ms
+
+
+class Options:
+    """The widths that a text may use and their costs.
+
+    Args:
+        costs: of passes.
+        widths: row counts, ascending, the first being 1.
+        padded: rows that a target pass of so many rows is computed with.
+        trees: whether a draft that is read may be verified as a tree.
+    """
+
+    def __init__(self, costs: CostTable, widths: Sequence[int], padded: Callable[[int], int], trees: bool):
+        self._costs, self._padded = costs, padded
+        self._kind = TREE if trees else CHAIN
+        self.widths = np.array(widths)
+        self._expected = EXPECTED[:, self.widths - 1]
+        self._key = (-1, -1)
+        self.target = self.draft = self.widths.astype(float)
+        self._draft_widths = list(widths)
+
+    def price(self, context: int) -> None:
+        """Look up what passes cost now: sets `target` and `draft`, milliseconds by width."""
+        key = (context // CONTEXT_STEP, self._costs.version)
+        if key == self._key:
+            return
+        self._key = key
+        widths = self.widths.tolist()
+        self.target = np.array([self.target_ms(rows, context) for rows in widths])
+        draft = [self.draft_ms(rows, context) for rows in widths]
+        # A wider pass drafts for a narrower one, too, and may be cheaper.
+        cheapest = list(range(len(widths)))
+        for i in reversed(range(len(widths) - 1)):
+            cheapest[i] = i if draft[i] <= draft[cheapest[i + 1]] else cheapest[i + 1]
+        self.draft = np.array([draft[i] for i in cheapest])
+        self._draft_widths = [widths[i] for i in cheapest]
+
+    def target_ms(self, rows: int, context: int) -> float:
+        return self._costs.cost(AR_VIEW, self._padded(rows), context // CONTEXT_STEP * CONTEXT_STEP)
+
+    def draft_ms(self, rows: int, context: int) -> float:
+        return self._costs.cost(DIFFUSION, rows, context // CONTEXT_STEP * CONTEXT_STEP)
+
+    def unread(self, weights: Sequence[float], room: int, affordable: float) -> Option | None:
+        """The chain with the most expected tokens per millisecond of those verified whole, unread.
+
+        Args:
+            weights: of the kinds of passage.
+            room: most rows.
+            affordable: most milliseconds that may be lost.
+        """
+        tokens = 1.0 + np.asarray(weights) @ self._expected
+        ms = self.draft + self.target + self._costs.sync_ms
+        risk = ms - self.target[0]
+        rate = np.where((self.widths > 1) & (self.widths <= room) & (risk <= affordable), tokens / ms, 0.0)
+        i = int(np.argmax(rate))
+        if rate[i] == 0.0:
+            return None
+        step = Step(CHAIN, self._draft_widths[i], int(self.widths[i]))
+        return Option(step, float(tokens[i]), float(ms[i]), float(risk[i]))
+
+    def read(
+        self, weights: Sequence[float], room: int, affordable: float, goal: float, tree_gain: float
+    ) -> Option | None:
+        """A draft to be read before it is verified, if that is worth more than `goal` tokens per millisecond.
+
+        Reading tells, roughly, which kind of passage this is, so that every kind gets its own width; the part that it
+        does not tell leaves the width that suits their mixture.
+
+        Args:
+            tree_gain: accepted drafts of a tree over those of a chain with as many rows.
+        """
+        weight = np.asarray(weights)
+        before = self.draft + 2.0 * self._costs.sync_ms
+        risk = before + self.target - self.target[0]
+        allowed = (self.widths <= room) & (risk <= affordable)
+        if not allowed[1:].any():
+            return None
+        tokens = np.minimum(1.0 + tree_gain * self._expected, self.widths)
+        value = tokens - goal * self.target
+        value[:, 1:][:, ~allowed[1:]] = -np.inf
+        known = weight @ np.maximum.accumulate(value, axis=1)
+        mixed_value = weight @ tokens - goal * self.target
+        mixed_value[1:][~allowed[1:]] = -np.inf
+        mixed = np.maximum.accumulate(mixed_value)
+        total = RELIABILITY * known + (1.0 - RELIABILITY) * mixed - goal * before
+        total[0] = -np.inf
+        total[1:][~allowed[1:]] = -np.inf
+        i = int(np.argmax(total))
+        if total[i] <= 0:
+            return None
+        best = np.argmax(value[:, : i + 1], axis=1)
+        mixed_ms = self.target[np.argmax(mixed_value[: i + 1])]
+        ms = float(RELIABILITY * (weight @ self.target[best]) + (1.0 - RELIABILITY) * mixed_ms + before[i])
+        step = Step(self._kind, self._draft_widths[i], int(self.widths[i]), look=True)
+        return Option(step, float(total[i]) + goal * ms, ms, float(risk[i]))
+
+    def trial(self, weights: Sequence[float], room: int, most: float) -> Option | None:
+        """The draft from which most may be learned for its price: expected gain where there is one, over the risk.
+
+        Args:
+            most: milliseconds that may ever be risked.
+        """
+        plain = self.target[0]
+        ms = self.draft + self.target + 2.0 * self._costs.sync_ms
+        risk = ms - plain
+        gains = np.maximum(1.0 + self._expected - ms / plain, 0.0)
+        promise = np.where((self.widths > 1) & (self.widths <= room) & (risk <= most), np.asarray(weights) @ gains, 0.0)
+        i = int(np.argmax(promise / np.maximum(risk, 1e-3 * plain)))
+        if promise[i] <= 0.0:
+            return None
+        step = Step(self._kind, self._draft_widths[i], int(self.widths[i]), look=True)
+        return Option(step, float(1.0 + np.asarray(weights) @ self._expected[:, i]), float(ms[i]), float(risk[i]))
