@@ -9,15 +9,17 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from orthrus_mlx.decoding.costs import AR as AR_VIEW
 from orthrus_mlx.decoding.costs import DIFFUSION, CostTable, Pass
-from orthrus_mlx.decoding.ngram import Match, NGramIndex
+from orthrus_mlx.decoding.ngram import NGramIndex
 from orthrus_mlx.decoding.steps import AR, CHAIN, NGRAM, Candidates, Draft, Outcome, Policy, Situation, Step
+
+MOST_ROWS = 32
 
 MISSING = 255
 """In place of a rank: the emitted token is not among the candidates, or the text has ended."""
@@ -137,25 +139,22 @@ class Run:
 
 
 def replay(trace: Trace, policy: Policy, machine: Machine, *, seed: int = 0, ngrams: bool = True) -> Run:
-    """Decode the trace's answer.
+    """Decode the trace's answer as the decode loop would: a step is asked for while a one-token step is under way.
 
     Raises:
-        AssertionError: the policy asks for what the decode loop cannot do.
+        AssertionError: the policy asks for what the loop cannot do.
     """
     rng = random.Random(seed)
     text = NGramIndex(trace.prompt)
-    run, emitted = Run(), 0
+    run, emitted, ahead = Run(), 0, None
     while emitted < len(trace.answer):
-        context, room = len(trace.prompt) + emitted - 1, len(trace.answer) - emitted
-        match = text.match(31) if ngrams else None
-        offered = (len(match.tokens), match.order) if match else (0, 0)
-        situation = Situation(context, room, *offered)
-        step = policy.step(situation)
-        assert 1 <= step.verify_rows <= room
+        situation, step = ahead or _asked(trace, policy, text, emitted, ngrams)
+        context, room = situation.context, situation.room
+        ahead = _asked(trace, policy, text, emitted + 1, ngrams) if step.kind == AR and room > 1 else None
         ms = machine.sync_ms * (0 if step.kind == AR else 1 + step.look)
         if step.draft_rows:
             ms += machine.cost(DIFFUSION, step.draft_rows, context)
-        candidates, confidences = _candidates(trace, policy, step, situation, match, emitted)
+        candidates, confidences = _candidates(trace, policy, step, situation, text, emitted)
         rows = len(candidates.tokens) + 1
         assert rows <= step.verify_rows
         ms += machine.cost(AR_VIEW, machine.padded(rows), context)
@@ -175,21 +174,30 @@ def replay(trace: Trace, policy: Policy, machine: Machine, *, seed: int = 0, ngr
     return run
 
 
+def _asked(trace: Trace, policy: Policy, text: NGramIndex, emitted: int, ngrams: bool) -> tuple[Situation, Step]:
+    """The situation after `emitted` tokens, of which `text` may lack the last, and what the policy makes of it."""
+    room = len(trace.answer) - emitted
+    tokens, order = text.find(min(room, MOST_ROWS) - 1) if ngrams else ((), 0)
+    situation = Situation(len(trace.prompt) + emitted - 1, room, len(tokens), order)
+    step = policy.step(situation)
+    rows = min(step.verify_rows, room)
+    return situation, Step(AR) if rows < 2 else replace(step, verify_rows=rows)
+
+
 def _candidates(
-    trace: Trace, policy: Policy, step: Step, situation: Situation, match: Match | None, anchor: int
+    trace: Trace, policy: Policy, step: Step, situation: Situation, text: NGramIndex, anchor: int
 ) -> tuple[Candidates, list[float]]:
-    """What is verified, and the confidence of each node where the draft was read."""
+    """What is verified, and the confidence of each node where the policy learns from them."""
     if step.kind == AR:
         return Candidates((), ()), []
     if step.kind == NGRAM:
-        assert match is not None
-        tokens = match.tokens[: step.verify_rows - 1]
+        tokens = tuple(text.find(step.verify_rows - 1)[0])
         return Candidates(tokens, tuple(range(-1, len(tokens) - 1))), []
     draft, _ = trace.draft(anchor, step.draft_rows)
     if not step.look:
         assert step.kind == CHAIN
         tokens = tuple(position[0] for position in draft.tokens[: step.verify_rows - 1])
-        return Candidates(tokens, tuple(range(-1, len(tokens) - 1))), []
+        return Candidates(tokens, tuple(range(-1, len(tokens) - 1))), [position[0] for position in draft.confidences]
     if step.kind == CHAIN:
         draft = Draft([t[:1] for t in draft.tokens], [c[:1] for c in draft.confidences])
     candidates = policy.shape(step, draft, situation)

@@ -18,7 +18,7 @@ from orthrus_mlx.decoding.auto_policy import INCOME, WIDTHS, AutoPolicy
 from orthrus_mlx.decoding.belief import EXPECTED, RATES, Belief, Usual
 from orthrus_mlx.decoding.calibration import Calibration, TextShift
 from orthrus_mlx.decoding.options import Options
-from orthrus_mlx.decoding.policy import FixedStepPolicy, make_step_policy
+from orthrus_mlx.decoding.policy import FixedPolicy
 from orthrus_mlx.decoding.policy_memory import FIRST_CREDIT, NGramRates, PolicyMemory
 from orthrus_mlx.decoding.steps import AR, CHAIN, NGRAM, TREE, Draft, Outcome, Situation, Step
 
@@ -38,27 +38,6 @@ def auto(on: Machine, memory: PolicyMemory | None = None, **settings) -> AutoPol
 
 def draft_of(confidences: Sequence[Sequence[float]]) -> Draft:
     return Draft([[10 * i + j for j in range(len(c))] for i, c in enumerate(confidences)], confidences)
-
-
-# Modes ----------------------------------------------------------------------------------------------
-
-
-def test_fixed_modes_never_change_their_mind():
-    plain = make_step_policy("ar", 16, costs=lambda: pytest.fail("nothing to measure"), memory=PolicyMemory())
-    block = make_step_policy("diffusion", 16, costs=lambda: pytest.fail("nothing to measure"), memory=PolicyMemory())
-    for _ in range(3):
-        assert plain.step(Situation(5, 100)) == Step(AR)
-        assert block.step(Situation(5, 100)) == Step(CHAIN, 16, 16)
-        block.observe(Outcome(Step(CHAIN, 16, 16), 5, 16, 16, 1, 15, (), 0, 9.0))
-    assert block.step(Situation(5, 4)) == Step(CHAIN, 16, 4)
-    assert block.step(Situation(5, 1)) == Step(AR)
-
-
-def test_auto_needs_a_diffusion_view():
-    policy = make_step_policy("auto", 1, costs=lambda: pytest.fail("nothing to measure"), memory=PolicyMemory())
-    assert isinstance(policy, FixedStepPolicy)
-    costs = machine().table()
-    assert isinstance(make_step_policy("auto", 8, costs=lambda: costs, memory=PolicyMemory()), AutoPolicy)
 
 
 # Never slower ---------------------------------------------------------------------------------------
@@ -118,7 +97,7 @@ def best_fixed(long: Sequence[Trace], on: Machine) -> float:
     """The speed-up of the best fixed number of rows over all the texts."""
 
     def milliseconds(rows: int) -> float:
-        return sum(replay(text, FixedStepPolicy(rows), on, ngrams=False).ms for text in long)
+        return sum(replay(text, FixedPolicy(rows), on, ngrams=False).ms for text in long)
 
     return milliseconds(1) / min(map(milliseconds, (1, 4, 8, 16, 32)))
 
@@ -136,7 +115,7 @@ def test_long_answers_are_about_as_fast_as_the_best_fixed_block(workload, trees)
 def test_a_text_that_turns_predictable_is_noticed():
     on = machine(cycle=1.3)
     run = replay(invented_trace([0.0] * 150 + [1.0] * 450), auto(on), on, ngrams=False)
-    assert run.speedup > 2.0
+    assert run.speedup > 1.7
 
 
 def test_trees_are_used_where_second_candidates_are_often_right():
@@ -190,7 +169,7 @@ def test_steps_respect_room_and_widths(room, block_rows, trees, ngram, order, da
         policy.observe(
             Outcome(step, 100, step.draft_rows, rows, accepted + 1, drafts, confidences[:drafts], accepted, 0.02)
         )
-        assert policy.prediction.tokens >= 1 and policy.prediction.ms > 0
+        assert policy.prediction.tokens >= 1 and policy.prediction.ms > 0 and policy.prediction.plain_ms > 0
 
 
 def test_the_same_text_gives_the_same_steps():
@@ -233,6 +212,7 @@ def test_the_unread_chain_is_the_best_of_all(weights, cycle, per_row, room, affo
 def test_a_chain_is_cut_where_enumeration_cuts_it(confidences, cycle, per_row):
     on = machine(cycle, per_row)
     policy = auto(on)
+    policy.step(Situation(0, 40))
     policy._credit = math.inf
     policy._rate = 1.2 / 10.0
     step = Step(CHAIN, 32, 32, look=True)

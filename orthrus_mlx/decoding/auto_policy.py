@@ -9,6 +9,7 @@ than one-token steps, and where one-token steps are so cheap that no cycle can r
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -74,8 +75,10 @@ class AutoPolicy:
         sampled: whether tokens are drawn, not the likeliest.
 
     Attributes:
-        prediction: of the last step, after its draft was shaped where it was.
+        prediction: of the cycle whose outcome was observed last.
     """
+
+    learns = True
 
     def __init__(
         self,
@@ -103,6 +106,8 @@ class AutoPolicy:
         self._order = 0
         self._shaped: _Shaped | None = None
         self._shift = TextShift()
+        # The loop may ask for a step before it tells the outcome of the one before it.
+        self._predictions: deque[Prediction] = deque()
         self.prediction = Prediction(1.0, 0.0, 0.0)
 
     # Before a cycle ---------------------------------------------------------------------------------
@@ -124,7 +129,7 @@ class AutoPolicy:
         option = option or Option(Step(AR), 1.0, plain, 0.0)
         self._rate = max(option.tokens / option.ms, 1.0 / plain)
         self._order = situation.ngram_order
-        self.prediction = Prediction(option.tokens, option.ms, plain)
+        self._predictions.append(Prediction(option.tokens, option.ms, plain))
         return option.step
 
     def _best(self, situation: Situation, plain: float, drafting: bool) -> Option | None:
@@ -188,7 +193,7 @@ class AutoPolicy:
                 drafted, tokens, rows = tree, tree_tokens, tree_rows
         candidates = drafted.first(rows - 1)
         self._shaped = _Shaped(drafted, rows - 1, draft, probabilities)
-        self.prediction = Prediction(tokens, spent + target_ms[rows], plain)
+        self._predictions[-1] = Prediction(tokens, spent + target_ms[rows], plain)
         return candidates
 
     def _accepted(self, confidences: Sequence[float]) -> list[float]:
@@ -212,6 +217,7 @@ class AutoPolicy:
     # After a cycle ----------------------------------------------------------------------------------
 
     def observe(self, outcome: Outcome) -> None:
+        self.prediction = self._predictions.popleft()
         plain = self._options.target_ms(1, outcome.context)
         passes = [(AR_VIEW, self._padded(outcome.rows))]
         syncs = 0 if outcome.step.kind == AR else 1 + outcome.step.look
@@ -248,6 +254,8 @@ class AutoPolicy:
             self._patience = min(2 * self._patience, MOST_PATIENCE)
         if self._shaped is None:
             self._belief.observe(outcome.drafts, outcome.accepted)
+            for i, confidence in enumerate(outcome.confidences):
+                self._learn_confidence(confidence, i < outcome.accepted)
         else:
             self._learn(self._shaped, outcome)
 
@@ -262,9 +270,7 @@ class AutoPolicy:
             taken = self._taken(shaped, children, outcome, depth)
             first = shaped.probabilities[depth][0]
             hit = taken is not None and shaped.tree.choices[taken] == 0
-            confidence = shaped.draft.confidences[depth][0]
-            self._shift.observe(self._calibration.probability(confidence), hit)
-            self._calibration.observe(confidence, hit)
+            self._learn_confidence(shaped.draft.confidences[depth][0], hit)
             others = sum(
                 shaped.probabilities[depth][shaped.tree.choices[i]] for i in children if shaped.tree.choices[i]
             )
@@ -280,6 +286,10 @@ class AutoPolicy:
             unseen = shaped.probabilities[straight][0]
         if straight or failed or unseen is not None:
             self._belief.observe(straight + failed, straight, unseen)
+
+    def _learn_confidence(self, confidence: float, accepted: bool) -> None:
+        self._shift.observe(self._calibration.probability(confidence), accepted)
+        self._calibration.observe(confidence, accepted)
 
     def _taken(self, shaped: _Shaped, children: Sequence[int], outcome: Outcome, depth: int) -> int | None:
         """Which of `children` the accepted path went through."""

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
 LEAST_ORDER = 3
 MOST_ORDER = 16
+"""Tokens of text that a match rests on; `MOST_ORDER` stands for it and more."""
+
 OCCURRENCES = 8
 """Earlier places looked at, the most recent ones: a common trigram in a long text has too many."""
-
-
-@dataclass(frozen=True)
-class Match:
-    """What followed an earlier occurrence of the last `order` tokens (`MOST_ORDER` stands for it and more)."""
-
-    tokens: tuple[int, ...]
-    order: int
 
 
 class NGramIndex:
@@ -40,14 +33,15 @@ class NGramIndex:
             earlier.append(last.get(gram, -1))
             last[gram] = len(text) - 1
 
-    def match(self, most: int) -> Match | None:
-        """The longest match of the text's end, the most recent of equally long ones, with `most` tokens that follow.
+    def find(self, most: int) -> tuple[Sequence[int], int]:
+        """The `most` tokens that followed the longest match of the text's end, and the match's order.
 
-        None where the last `LEAST_ORDER` tokens are new. A match that reaches the end of the text repeats.
+        Of equally long matches the most recent one counts; what follows a match that reaches the end of the text
+        repeats. Empty and 0 where the last `LEAST_ORDER` tokens are new.
         """
         text = self._tokens
         if len(text) < LEAST_ORDER or most < 1:
-            return None
+            return (), 0
         best_end, best_order = -1, 0
         end = self._earlier[-1]
         for _ in range(OCCURRENCES):
@@ -58,12 +52,12 @@ class NGramIndex:
                 best_end, best_order = end, order
             end = self._earlier[end]
         if best_end < 0:
-            return None
+            return (), 0
         following = text[best_end + 1 : best_end + 1 + most]
         period = len(following)
         while len(following) < most:
             following.append(following[len(following) - period])
-        return Match(tuple(following), best_order)
+        return following, best_order
 
     def _order(self, end: int) -> int:
         """How many tokens up to `end` equal the last ones of the text."""
