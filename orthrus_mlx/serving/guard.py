@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
+import re
 import time
+from ipaddress import ip_address
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,11 +20,21 @@ log = logging.getLogger(__name__)
 OPEN_PATHS = ("/", "/health")
 """Served without a key: the page holds nothing secret, and health checks have none."""
 
-LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+_HOST = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(:\d+)?")
 
 
 def is_loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")
+    """Whether `host`, a name or an address, can only be this machine."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def addressed(header: str) -> str:
+    """The name or address in a Host header, without the port and the brackets of IPv6; "" for a malformed one."""
+    found = _HOST.fullmatch(header.lower())
+    return found[1].strip("[]") if found else ""
 
 
 class Guard:
@@ -50,9 +62,7 @@ class Guard:
 
     def _refusal(self, request: Request) -> HttpError | None:
         if self._loopback:
-            name = request.headers.get("host", "").lower()
-            name = name.rpartition(":")[0] if not name.endswith("]") and ":" in name else name
-            if name not in LOOPBACK_NAMES and not name.startswith("127."):
+            if not is_loopback(addressed(request.headers.get("host", ""))):
                 return HttpError(421, "this server answers to localhost and 127.0.0.1 only (see --host)")
         if self._key is None or request.url.path in OPEN_PATHS or request.method == "OPTIONS":
             return None
