@@ -60,6 +60,13 @@ def test_a_key_is_asked_for_everywhere_but_on_the_page_and_the_health_check(scri
     assert server.client.get("/").status_code == server.client.get("/health").status_code == 200
 
 
+@pytest.mark.parametrize("host", ["a/health?", "a/health#", "a//health?x=", "a/?"])
+def test_no_host_header_gets_around_the_key(scripted, host):
+    server = scripted("hello", api_key="right", loopback=False)
+    for path in ("/v1/models", "/metrics"):
+        assert server.client.get(path, headers={"Host": host}).status_code in (400, 401)
+
+
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "localhost.evil", ""])
 def test_a_loopback_server_answers_to_no_other_name(scripted, host):
     server = scripted("hello")

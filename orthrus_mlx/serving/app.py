@@ -228,7 +228,7 @@ async def _openapi(document: dict[str, Any], request: Request) -> Response:
 
 
 async def _plain_http_error(request: Request, error: HTTPException) -> Response:
-    told = HttpError(error.status_code, f"{request.method} {request.url.path[:200]}: {error.detail.lower()}")
+    told = HttpError(error.status_code, f"{request.method} {request.scope['path'][:200]}: {error.detail.lower()}")
     told.headers = dict(error.headers or {})
     return error_response(told, speaks_anthropic(request))
 

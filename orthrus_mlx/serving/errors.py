@@ -56,7 +56,7 @@ def as_http_error(error: Exception) -> HttpError:
 
 
 def speaks_anthropic(request: Request) -> bool:
-    return request.url.path.startswith("/v1/messages")
+    return request.scope["path"].startswith("/v1/messages")
 
 
 def error_body(error: HttpError, anthropic: bool = False) -> dict[str, Any]:

@@ -61,10 +61,10 @@ class Guard:
         await self._app(scope, receive, send)
 
     def _refusal(self, request: Request) -> HttpError | None:
-        if self._loopback:
-            if not is_loopback(addressed(request.headers.get("host", ""))):
-                return HttpError(421, "this server answers to localhost and 127.0.0.1 only (see --host)")
-        if self._key is None or request.url.path in OPEN_PATHS or request.method == "OPTIONS":
+        if self._loopback and not is_loopback(addressed(request.headers.get("host", ""))):
+            return HttpError(421, "this server answers to localhost and 127.0.0.1 only (see --host)")
+        # Not `request.url`, which is made of the Host header, too.
+        if self._key is None or request.scope["path"] in OPEN_PATHS or request.method == "OPTIONS":
             return None
         scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
         offered = bearer.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
