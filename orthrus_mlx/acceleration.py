@@ -27,7 +27,8 @@ def accelerate(model: Model, mode: str | None = None) -> Plan:
     args = model.args
     if kernels.requested_mode(mode) != "off" and kernels.available():
         pack(model)
-    shape = AttentionShape(args.num_attention_heads, args.num_key_value_heads, args.head_dim, args.num_hidden_layers)
+    attention = model.layers[0].self_attn  # its heads, not those of `args`: a rank holds some of them
+    shape = AttentionShape(attention.n_heads, attention.n_kv_heads, args.head_dim, args.num_hidden_layers)
     weights = kernels.model_weights(model, tied_head=args.tie_word_embeddings)
     plan = kernels.make_plan(weights, shape, model.model.norm.weight.dtype, mode)
     install(model, plan)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,9 @@ def _with_rows(block: mx.array, rows: int) -> tuple[int, ...]:
 class KVCache(Sequence[LayerCache]):
     """The cache of one sequence of tokens: a `LayerCache` per layer and one common `offset`."""
 
+    on_commit: Callable[[int, Sequence[int] | None], None] | None = None
+    """Told the arguments of every `commit`, where caches of other ranks follow this one (orthrus_mlx.distributed)."""
+
     def __init__(self, num_layers: int):
         self.offset = 0
         self.layers = [LayerCache(self) for _ in range(num_layers)]
@@ -112,6 +115,8 @@ class KVCache(Sequence[LayerCache]):
         for layer in self.layers:
             layer.commit(rows, path)
         self.offset += rows
+        if self.on_commit is not None:
+            self.on_commit(rows, path)
 
     def trim(self, rows: int) -> None:
         """Forget the last `rows` committed rows (all of them where there are fewer)."""

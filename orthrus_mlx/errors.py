@@ -23,3 +23,7 @@ class TrainingError(OrthrusError):
 
 class BenchmarkError(OrthrusError):
     """A benchmark cannot start or continue, or its lanes emitted different tokens."""
+
+
+class RanksError(OrthrusError):
+    """The ranks of a job over several machines cannot start or work together."""

@@ -13,7 +13,7 @@ from mlx_lm.generate import wired_limit
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 
 from .cache import KVCache
-from .config import MAX_BLOCK_SIZE, ModelArgs
+from .config import MAX_BLOCK_SIZE
 from .decoding.alone import Generation
 from .decoding.choice import StepwiseChoice
 from .decoding.constraint import Constraint
@@ -236,7 +236,7 @@ class _Session:
         self.prompt = _checked_prompt(prompt, args.vocab_size)
         self.stop_tokens = stop_tokens
         self._lender = None if prompt_cache is None or isinstance(prompt_cache, KVCache) else prompt_cache
-        self.cache = _open_cache(prompt_cache, args)
+        self.cache = _open_cache(prompt_cache, model)
         room = args.context_length - self.cache.offset - len(self.prompt)
         if room < 1:
             raise RequestError(
@@ -357,8 +357,8 @@ def _check_ids(name: str, ids: Collection[Any], vocab_size: int) -> None:
             raise RequestError(f"{name}: {token!r} is not an id in 0..{vocab_size - 1}")
 
 
-def _open_cache(prompt_cache: KVCache | Sequence[Any] | None, args: ModelArgs) -> KVCache:
-    layers, heads, width = args.num_hidden_layers, args.num_key_value_heads, args.head_dim
+def _open_cache(prompt_cache: KVCache | Sequence[Any] | None, model: Model) -> KVCache:
+    layers, heads, width = len(model.layers), model.layers[0].self_attn.n_kv_heads, model.args.head_dim
     if prompt_cache is None:
         return KVCache(layers)
     if len(prompt_cache) != layers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +24,7 @@ from .safetensors_file import TensorEntry, check_shapes, open_checkpoint
 from .weights import QUANTIZATION_MODES, is_diffusion
 
 Parameters = list[tuple[str, mx.array]]
+Reader = Callable[[Model, dict[str, TensorEntry]], dict[str, mx.array]]
 _FLOATS = ("F32", "F16", "BF16")
 _UNSIGNED = {mx.uint32: ("U32",), mx.uint8: ("U8",)}
 
@@ -83,8 +85,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def load_model(folder: Path, config: dict[str, Any], *, lazy: bool = False) -> Model:
+def load_model(folder: Path, config: dict[str, Any], *, lazy: bool = False, read: Reader | None = None) -> Model:
     """The model alone, weights read from `folder`; `config` is from `read_config`. No kernels are installed.
+
+    `read` may reduce the model, still without weights, and returns those that are left; the default reads all.
 
     Raises:
         ConfigError: a setting of `config` is missing, contradictory or cannot be honoured.
@@ -101,7 +105,7 @@ def load_model(folder: Path, config: dict[str, Any], *, lazy: bool = False) -> M
     _quantize(model, config, tensors)
     check_shapes(tensors, {name: p.shape for name, p in cast(Parameters, tree_flatten(model.parameters()))})
     _check_dtypes(tensors, model)
-    model.load_weights(list(_read(tensors).items()))
+    model.load_weights(list(_read(tensors).items() if read is None else read(model, tensors).items()))
     model.eval()
     if not lazy:
         mx.eval(model.parameters())

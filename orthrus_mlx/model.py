@@ -16,12 +16,12 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.nn.layers.distributed import shard_linear
 from mlx_lm.models.activations import swiglu
 from mlx_lm.models.base import create_attention_mask, scaled_dot_product_attention
 from mlx_lm.models.rope_utils import initialize_rope
 
 from .config import ModelArgs
+from .sharding import COLUMNS, ROWS, check_divisible, keep_part, summed
 from .trees import depths, paths
 from .weights import AR, DIFFUSION
 
@@ -49,6 +49,8 @@ class Part:
 class Attention(nn.Module):
     block_attention: Callable[..., mx.array] | None = None
     """A kernel for the parts of a pass (`orthrus_mlx.acceleration`); None is stock MLX."""
+    group: mx.distributed.Group | None = None
+    """The ranks that each hold some of the heads; None holds them all."""
 
     def __init__(self, args: ModelArgs):
         super().__init__()
@@ -96,7 +98,7 @@ class Attention(nn.Module):
     def output(self, attended: mx.array, view: str) -> mx.array:
         """[B, H, L, D] -> [B, L, hidden]."""
         B, _, L, _ = attended.shape
-        return self[f"o_proj{view}"](attended.transpose(0, 2, 1, 3).reshape(B, L, -1))
+        return summed(self[f"o_proj{view}"](attended.transpose(0, 2, 1, 3).reshape(B, L, -1)), self.group)
 
     def __call__(self, x: mx.array, mask: Any = None, cache: Any = None, view: str = AR) -> mx.array:
         q, k, v = self.qkv(x, cache.offset if cache is not None else 0, view)
@@ -172,6 +174,8 @@ def _padded(a: mx.array, rows: int | None, axis: int) -> mx.array:
 
 
 class MLP(nn.Module):
+    group: mx.distributed.Group | None = None
+
     def __init__(self, dim: int, hidden_dim: int):
         super().__init__()
         self.gate_proj = nn.Linear(dim, hidden_dim, bias=False)
@@ -183,7 +187,7 @@ class MLP(nn.Module):
             gate, up = mx.split(self.gate_up_proj(x), 2, axis=-1)
         else:
             gate, up = self.gate_proj(x), self.up_proj(x)
-        return self.down_proj(swiglu(gate, up))
+        return summed(self.down_proj(swiglu(gate, up)), self.group)
 
 
 class TransformerBlock(nn.Module):
@@ -224,9 +228,9 @@ class OrthrusModel(nn.Module):
             h = layer(h, mask, layer_cache, view)
         return self.norm(h)
 
-    def parts(self, inputs: mx.array, parts: Sequence[Part]) -> mx.array:
+    def parts(self, inputs: mx.array, parts: Sequence[Part], input_embeddings: mx.array | None = None) -> mx.array:
         """Hidden states [1, N, hidden] of ids [N] that share a pass: every weight is read once for all parts."""
-        h = self.embed_tokens(inputs[None])
+        h = self.embed_tokens(inputs[None]) if input_embeddings is None else input_embeddings
         for i, layer in enumerate(self.layers):
             h = layer.parts(h, parts, i)
         return self.norm(h)
@@ -270,21 +274,26 @@ class Model(nn.Module):
         return {k: v for k, v in weights.items() if k not in drop and "rotary_emb.inv_freq" not in k}
 
     def shard(self, group: mx.distributed.Group | None = None) -> None:
-        """Split both views' heads and the MLP over the ranks of `group`, in place."""
+        """Keep this rank's share of both views' heads and of the MLP, in place; the ranks of `group` add up.
+
+        Raises:
+            ConfigError: heads, the MLP or the quantisation groups cannot be divided by the number of ranks.
+        """
         group = group or mx.distributed.init()
-        ranks = group.size()
-        views = (AR, DIFFUSION) if self.args.has_diffusion_view else (AR,)
+        rank, ranks = group.rank(), group.size()
+        check_divisible(self.args, ranks)
         for layer in self.model.layers:
             attention, mlp = layer.self_attn, layer.mlp
-            for view in views:
+            for view in (AR, DIFFUSION) if self.args.has_diffusion_view else (AR,):
                 for name in ("q_proj", "k_proj", "v_proj"):
-                    attention[name + view] = shard_linear(attention[name + view], "all-to-sharded", group=group)
-                attention["o_proj" + view] = shard_linear(attention["o_proj" + view], "sharded-to-all", group=group)
+                    keep_part(attention[name + view], ROWS, rank, ranks)
+                keep_part(attention["o_proj" + view], COLUMNS, rank, ranks)
+            keep_part(mlp.gate_proj, ROWS, rank, ranks)
+            keep_part(mlp.up_proj, ROWS, rank, ranks)
+            keep_part(mlp.down_proj, COLUMNS, rank, ranks)
             attention.n_heads //= ranks
             attention.n_kv_heads //= ranks
-            mlp.gate_proj = shard_linear(mlp.gate_proj, "all-to-sharded", group=group)
-            mlp.down_proj = shard_linear(mlp.down_proj, "sharded-to-all", group=group)
-            mlp.up_proj = shard_linear(mlp.up_proj, "all-to-sharded", group=group)
+            attention.group = mlp.group = group
 
     @property
     def layers(self) -> list[TransformerBlock]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,8 @@ def run(args: argparse.Namespace) -> int:
     from .progress import PrefillBar
     from .start import open_model
 
+    if args.prompt == "-" and "MLX_RANK" in os.environ:
+        raise RequestError("--prompt -: mlx.launch never ends the input of its ranks; give the text itself")
     question = well_formed(sys.stdin.read() if args.prompt == "-" else args.prompt)
     cache, cached_model = _open_cache(args)
     loaded = open_model(args.model or cached_model, args.revision)

@@ -65,6 +65,10 @@ def _run(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:
+        if "MLX_RANK" in os.environ:
+            from ..distributed.control import let_the_lost_speak
+
+            let_the_lost_speak()
         hint = "" if args.verbose else " (not foreseen: please report it with the trace that --verbose shows)"
         report(f"{type(error).__name__}: {error}{hint}", error if args.verbose else None)
         return FAILED

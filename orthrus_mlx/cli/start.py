@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .. import distributed
 from ..errors import CheckpointError, RequestError
 from ..exactness import exactness_of
 from ..hub import resolve
@@ -42,11 +43,15 @@ def model_folder(name: str | None, revision: str | None) -> Path:
 
 
 def open_model(name: str | None, revision: str | None) -> LoadedModel:
-    """Load the model and probe its exactness."""
-    folder = model_folder(name, revision)
+    """Load the model and probe its exactness. Under `mlx.launch` only rank 0 returns: the others follow it and exit."""
+    ranks = distributed.join()
     shown = name or "demo"
     with spinner(f"Loading {shown}"):
-        model, tokenizer = load(folder)
+        if ranks is None:
+            model, tokenizer = load(model_folder(name, revision))
+        else:
+            source = model_folder(None, revision) if name is None else name
+            model, tokenizer = distributed.load(source, ranks, revision=revision)
     with spinner("Comparing the bits of passes of different widths"):
         exactness_of(model)
     return LoadedModel(model, tokenizer, shown)
