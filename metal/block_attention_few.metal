@@ -45,7 +45,7 @@
   }
   const int own_row = score_row(lane);
   const float own_peak = unit_peak(scores);
-  if (lane == score_lane(own_row, 0)) {
+  if (lane == score_lane(own_row, 0, 0)) {
     peaks[own_row * 8 + own_unit] = own_peak;
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
@@ -61,7 +61,7 @@
     weights[own_row * CHUNK + own_unit * UNIT + score_key(lane, i)] = scores[i];
   }
   const float own_mass = unit_mass(scores);
-  if (lane == score_lane(own_row, 0)) {
+  if (lane == score_lane(own_row, 0, 0)) {
     masses[own_row * 8 + own_unit] = own_mass;
   }
 

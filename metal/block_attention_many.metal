@@ -72,7 +72,7 @@
         mass[t] = fma(mass[t], keep, unit_mass(weights + t * TILE_SCORES));
 #pragma unroll
         for (int i = 0; i < TILE_ROWS; ++i) {
-          const float row_keep = simd_shuffle(keep, score_lane(i, 0));
+          const float row_keep = simd_shuffle(keep, score_lane(i, 0, 0));
 #pragma unroll
           for (int e = 0; e < WIDTH; ++e) {
             sums[(t * TILE_ROWS + i) * WIDTH + e] = sums[(t * TILE_ROWS + i) * WIDTH + e] * row_keep;
@@ -98,7 +98,7 @@
 #pragma unroll
               for (int i = 0; i < ROWS; ++i) {
                 const float row_weight = weights[i / TILE_ROWS * TILE_SCORES + score_index(octet, odd)];
-                const float w = simd_shuffle(row_weight, score_lane(i % TILE_ROWS, key));
+                const float w = simd_shuffle(row_weight, score_lane(i % TILE_ROWS, pair, odd));
 #pragma unroll
                 for (int e = 0; e < WIDTH; ++e) {
                   sums[i * WIDTH + e] = fma(w, v[e], sums[i * WIDTH + e]);
@@ -124,7 +124,7 @@
                   float v[WIDTH];
                   own_values.template load<WIDTH>(nodes[row * MAX_ROWS + place], lane * WIDTH, v);
                   const float row_weight = weights[i / TILE_ROWS * TILE_SCORES + score_index(octet, odd)];
-                  const float w = simd_shuffle(row_weight, score_lane(i % TILE_ROWS, pair + odd));
+                  const float w = simd_shuffle(row_weight, score_lane(i % TILE_ROWS, pair, odd));
 #pragma unroll
                   for (int e = 0; e < WIDTH; ++e) {
                     sums[i * WIDTH + e] = fma(w, v[e], sums[i * WIDTH + e]);
@@ -146,7 +146,7 @@
       for (int e = 0; e < WIDTH; ++e) {
         chunk_sums[at * D + lane * WIDTH + e] = sums[i * WIDTH + e];
       }
-      if (lane == score_lane(i % TILE_ROWS, 0)) {
+      if (lane == score_lane(i % TILE_ROWS, 0, 0)) {
         chunk_peaks[at] = peak[i / TILE_ROWS];
         chunk_masses[at] = mass[i / TILE_ROWS];
       }

@@ -3,8 +3,9 @@
 // A score is the sum of 16 lanes' D / 16 products each, ascending, then of the lanes pairwise at distances 8, 4, 2, 1.
 //
 // The scores of one unit are spread over a simdgroup: of a tile of 4 query rows a lane holds 4 scores, number i of
-// row score_row(lane) and key score_key(lane, i). A key's score is number score_index(key / 8, key % 2) of lane
-// score_lane(row, key).
+// row score_row(lane) and key score_key(lane, i). The score of key 8 * octet + pair + odd, pair even, is number
+// score_index(octet, odd) of lane score_lane(row, pair, odd). (From one argument, pair + odd, NVRTC 13.0 computes a
+// wrong lane.)
 
 enum { TILE_ROWS = 4, TILE_SCORES = 4 };
 
@@ -14,8 +15,8 @@ METAL_FUNC int score_row(ushort lane) {
 METAL_FUNC int score_key(ushort lane, int i) {
   return i * 8 + lane % 4 * 2 + lane / 16;
 }
-METAL_FUNC ushort score_lane(int row, int key) {
-  return ushort(key % 2 * 16 + row * 4 + key % 8 / 2);
+METAL_FUNC ushort score_lane(int row, int pair, int odd) {
+  return ushort(odd * 16 + row * 4 + pair / 2);
 }
 METAL_FUNC int score_index(int octet, int) {
   return octet;

@@ -4,8 +4,8 @@
 // and column of the tiles hold the query and the key does not enter.
 //
 // The scores of one unit are spread over a simdgroup: of a tile of 8 query rows a lane holds 8 scores, number i of
-// row score_row(lane) and key score_key(lane, i). A key's score is number score_index(key / 8, key % 2) of lane
-// score_lane(row, key).
+// row score_row(lane) and key score_key(lane, i). The score of key 8 * octet + pair + odd, pair even, is number
+// score_index(octet, odd) of lane score_lane(row, pair, odd).
 
 enum { TILE_ROWS = 8, TILE_SCORES = 8 };
 
@@ -15,8 +15,8 @@ METAL_FUNC int score_row(ushort lane) {
 METAL_FUNC int score_key(ushort lane, int i) {
   return i / 2 * 8 + tile_column(lane) + i % 2;
 }
-METAL_FUNC ushort score_lane(int row, int key) {
-  return ushort(row / 4 * 16 + key % 8 / 4 * 8 + row % 4 * 2 + key % 4 / 2);
+METAL_FUNC ushort score_lane(int row, int pair, int) {
+  return ushort(row / 4 * 16 + pair / 4 * 8 + row % 4 * 2 + pair % 4 / 2);
 }
 METAL_FUNC int score_index(int octet, int odd) {
   return octet * 2 + odd;
