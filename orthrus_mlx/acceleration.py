@@ -11,7 +11,7 @@ import mlx.nn as nn
 from . import kernels
 from .cache import LayerCache
 from .kernels import AttentionShape, Plan
-from .model import AR, DIFFUSION, Model
+from .model import AR, DIFFUSION, MLP, Model
 
 
 def accelerate(model: Model, mode: str | None = None) -> Plan:
@@ -71,11 +71,24 @@ def install(model: Model, plan: Plan) -> None:
     attention = None if plan.attention is None else _over_cache(plan.attention)
     for layer in model.layers:
         layer.self_attn.block_attention = attention
+        if all(kernels.cpu_product(layer.mlp.get(name)) for name in ("gate_up_proj", "down_proj")):
+            layer.mlp.__class__ = CpuMLP
     model.choice_kernel = kernels.choose if plan.choice else None
     model.kernels = plan
 
 
+class CpuMLP(MLP):
+    """An MLP whose products and what lies between them stay in NumPy."""
+
+    def __call__(self, x: mx.array) -> mx.array:
+        gate_up, down = kernels.cpu_product(self.gate_up_proj), kernels.cpu_product(self.down_proj)
+        y = None if gate_up is None or down is None else kernels.cpu_gated_mlp(x, gate_up, down)
+        return super().__call__(x) if y is None else y
+
+
 def _over_cache(family: str) -> Any:
+    tile = kernels.CPU_FAMILIES.get(family)
+
     def block_attention(
         q: mx.array,
         k: mx.array,
@@ -88,6 +101,14 @@ def _over_cache(family: str) -> Any:
     ) -> mx.array:
         """Attention [1, H, L, D] of q [1, H, L, D] over a layer's cache and the block's own k, v [1, G, L, D]."""
         keys, values = layer.hold(k, v)
+        if tile is not None:
+            attended = kernels.chunked_attention(
+                q, keys, values, layer.offset, k, v, causal=causal, parents=parents, scale=scale, tile=tile
+            )
+            if attended is not None:
+                return attended
+            mask = _mask(q.shape[2], causal, parents)
+            return kernels.attention_reference(q, keys, values, layer.offset, k, v, mask, scale=scale)
         mask = _mask(q.shape[2], causal, parents)
         return kernels.block_attention(q, keys, values, layer.offset, k, v, mask, scale=scale, family=family)
 

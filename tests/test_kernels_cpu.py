@@ -15,11 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlx.utils import tree_flatten
 
-from orthrus_mlx.acceleration import accelerate
+from orthrus_mlx.acceleration import CpuMLP, accelerate
 from orthrus_mlx.exactness import probe
 from orthrus_mlx.generation import mlx_generate
 from orthrus_mlx.kernels import AttentionShape, LinearWeight, Plan, cpu_linear, make_plan, model_weights, plan, tuning
 from orthrus_mlx.kernels.blas_threads import controls
+from orthrus_mlx.kernels.cpu_attention import chunked_attention, product_failure
 from orthrus_mlx.kernels.cpu_linear import FAMILIES, TILES, tile_failure, tiled
 from orthrus_mlx.kernels.layers import with_kernels
 from orthrus_mlx.model import Model
@@ -37,6 +38,14 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(tuning, "_CALLS", 1)
     monkeypatch.setattr(tuning, "_REPEATS", 1)
     yield
+
+
+@pytest.fixture
+def compiling() -> Iterator[None]:
+    """`mx.compile` traces; there is nothing here for it to build."""
+    mx.enable_compile()
+    yield
+    mx.disable_compile()
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
@@ -116,10 +125,86 @@ def test_products_from_several_threads_have_the_same_bits_and_leave_the_thread_c
     assert [get() for get, _ in controls()] == counts
 
 
+# Attention --------------------------------------------------------------------------------------------
+
+
+def rows_at(offset: int, rows: int, *, heads: int, groups: int, D: int, capacity: int) -> tuple[mx.array, ...]:
+    """q, cached keys and values, the block's own keys and values."""
+    shapes = (heads, rows), (groups, capacity), (groups, capacity), (groups, rows), (groups, rows)
+    return tuple(mx.array(noise(1, h, n, D, seed=i)) for i, (h, n) in enumerate(shapes))
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(("offset", "rows"), [(0, 1), (0, 32), (7, 5), (250, 9), (256, 1), (511, 2), (600, 33)])
+def test_attention_agrees_with_plain_mlx(dtype: mx.Dtype, offset: int, rows: int) -> None:
+    arrays = rows_at(offset, rows, heads=4, groups=2, D=64, capacity=offset + 3)
+    q, keys, values, own_keys, own_values = (a.astype(dtype) for a in arrays)
+    args = (q, keys if offset else None, values if offset else None, offset, own_keys, own_values)
+    for causal in (True, False):
+        y = chunked_attention(*args, causal=causal, scale=0.125, tile=8)
+        seen = [a.astype(mx.float32) for a in (q, own_keys, own_values)]
+        if offset:
+            seen[1:] = [
+                mx.concatenate([c[:, :, :offset].astype(mx.float32), own], axis=2)
+                for c, own in zip((keys, values), seen[1:], strict=True)
+            ]
+        expected = mx.fast.scaled_dot_product_attention(*seen, scale=0.125, mask="causal" if causal else None)
+        assert (y.dtype, y.shape) == (dtype, q.shape)
+        assert mx.allclose(y, expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype]).item()
+
+
+@given(
+    offset=st.integers(0, 600),
+    rows=st.integers(1, 32),
+    first=st.integers(0, 31),
+    shape=st.sampled_from([(4, 2, 64), (4, 4, 16), (2, 1, 128)]),
+)
+def test_a_row_of_attention_keeps_its_bits_in_any_block(offset, rows, first, shape) -> None:
+    """A block of 32 rows, against some of them behind a cache that holds the ones before."""
+    heads, groups, D = shape
+    rows = min(rows, 32 - first)
+    tiles = [tile for tile in TILES if product_failure(D, tile) is None]
+    assert 1 in tiles
+    q, keys, values, own_keys, own_values = rows_at(offset, 32, heads=heads, groups=groups, D=D, capacity=offset + 32)
+    cached = [mx.concatenate([c[:, :, :offset], own], axis=2) for c, own in ((keys, own_keys), (values, own_values))]
+    part = slice(first, first + rows)
+    for tile in tiles:
+        options = {"causal": True, "scale": D**-0.5, "tile": tile}
+        whole = chunked_attention(q, *cached, offset, own_keys, own_values, **options)
+        some = chunked_attention(
+            q[:, :, part], *cached, offset + first, own_keys[:, :, part], own_values[:, :, part], **options
+        )
+        assert mx.array_equal(some, whole[:, :, part]), (offset, first, rows, shape, tile)
+
+
+def test_a_tree_s_rows_have_the_bits_of_the_chains_that_they_end() -> None:
+    parents = (-1, 0, 0, 1, 2, 2, 4)
+    q, keys, values, own_keys, own_values = rows_at(253, len(parents), heads=4, groups=2, D=64, capacity=300)
+    options = {"causal": True, "scale": 0.125, "tile": 4}
+    tree = chunked_attention(q, keys, values, 253, own_keys, own_values, parents=parents, **options)
+    for path in ([0, 1, 3], [0, 2, 5], [0, 2, 4, 6]):
+        at = mx.array(path)
+        chain = chunked_attention(q[:, :, at], keys, values, 253, own_keys[:, :, at], own_values[:, :, at], **options)
+        assert mx.array_equal(tree[:, :, at], chain)
+
+
+def test_traced_attention_is_left_to_mlx(compiling: None) -> None:
+    arrays = rows_at(9, 3, heads=4, groups=2, D=64, capacity=16)
+    traced = []
+
+    def attend(q: mx.array) -> mx.array:
+        found = chunked_attention(q, *arrays[1:3], 9, *arrays[3:], causal=True, scale=0.125, tile=4)
+        traced.append(found)
+        return q
+
+    mx.eval(mx.compile(attend)(arrays[0]))
+    assert traced == [None]
+
+
 # Layers under transformations -------------------------------------------------------------------------
 
 
-def test_compiled_and_mapped_layers_run_on_mlx() -> None:
+def test_compiled_and_mapped_layers_run_on_mlx(compiling: None) -> None:
     stock = nn.Linear(32, 24, bias=False)
     stock.eval()
     ours = with_kernels(stock, "numpy4")
@@ -166,10 +251,10 @@ def test_the_fastest_proven_tile_is_chosen_and_a_slower_one_only_by_force(monkey
     time_as(monkeypatch, numpy1=3.0, numpy4=1.0, stock=2.0)
     found = make_plan(weights(), SHAPE, mx.bfloat16, "auto")
     assert set(found.linear.values()) == {"numpy4"}
-    assert (found.attention, found.choice) == (None, False)
+    assert (found.attention, found.choice) == ("numpy4", False)
     time_as(monkeypatch, numpy1=3.0, numpy4=4.0, stock=2.0)
     found = make_plan(weights(), SHAPE, mx.bfloat16, "auto")
-    assert found.linear == {}
+    assert (found.linear, found.attention) == ({}, None)
     assert all(": stock MLX (" in note and "numpy1/16 rows 3 ms" in note for note in found.notes)
     assert set(make_plan(weights(), SHAPE, mx.bfloat16, "force").linear.values()) == {"numpy1"}
     assert make_plan(weights(), SHAPE, mx.bfloat16, "off") == Plan(notes=("kernels: off by request",))
@@ -180,7 +265,7 @@ def test_a_tile_that_fails_is_never_used_and_the_notes_say_why(monkeypatch: pyte
     monkeypatch.setattr(cpu_linear, "tile_failure", lambda columns, tile: "of a fault" if tile > 1 else None)
     found = make_plan(weights(), SHAPE, mx.bfloat16, "force")
     assert set(found.linear.values()) == {"numpy1"}
-    assert all("numpy4 failed: of a fault" in note for note in found.notes)
+    assert all("numpy4 failed: of a fault" in note for note in found.notes if note.startswith("linear"))
 
 
 def test_copies_stay_below_their_limit_and_shared_weights_need_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,7 +289,8 @@ def accelerated(dtype: str = "float32", quantization: str = "none", **changes) -
     settings = tiny.config(**changes)
     model = tiny.build(settings, tiny.weights(settings), dtype, quantization)
     found = accelerate(model, "force")
-    assert found.linear, found.notes
+    assert found.linear and found.attention, found.notes
+    assert type(model.layers[0].mlp) is CpuMLP
     return model
 
 
@@ -221,6 +307,29 @@ def test_a_model_on_numpy_is_row_exact_and_block_decoding_lossless(dtype: str, q
         for block_size in (3, 32):
             options = {"mode": "diffusion", "seed": seed, "block_size": block_size}
             assert list(mlx_generate(model, prompt, None, 40, temperature, **options)) == expected
+
+
+def test_training_an_accelerated_model_runs_on_mlx() -> None:
+    model, stock = accelerated(), tiny.tiny_model(0)
+    tokens = mx.array([tiny.prompt(5, 8)])
+
+    def loss(weights: dict, of: Model) -> mx.array:
+        of.model.norm.update(weights)
+        return mx.square(of(tokens)).mean()
+
+    model.train()
+    weight = {"weight": stock.model.norm.weight}
+    found, expected = (mx.grad(lambda w, of=of: loss(w, of))(weight)["weight"] for of in (model, stock))
+    stock.model.norm.update(weight)
+    assert mx.any(expected != 0).item()
+    assert mx.allclose(found, expected, rtol=1e-3, atol=1e-6).item()
+
+
+def test_an_mlp_far_below_zero_gives_no_warning_and_no_nan() -> None:
+    model = accelerated()
+    with np.errstate(all="raise", under="ignore", over="ignore"):
+        y = model.layers[0].mlp(1000 * mx.random.normal((1, 5, 32), key=mx.random.key(0)))
+    assert mx.all(mx.isfinite(y)).item()
 
 
 def test_a_model_keeps_its_parameters_and_computes_what_stock_mlx_does() -> None:

@@ -16,6 +16,7 @@ layer there is nothing to wait for, and plain MLX takes over.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 
 import mlx.core as mx
@@ -94,12 +95,37 @@ def tiled(x: np.ndarray, columns: np.ndarray, tile: int) -> np.ndarray:
     return product(x.reshape(tiles, tile, K), columns).reshape(tiles * tile, -1)[:R]
 
 
-def cpu_linear(x: mx.array, columns: np.ndarray, tile: int) -> mx.array | None:
-    """x [..., K] times columns [K, N] in x's dtype, [..., N]; None while a function transformation traces `x`."""
+@dataclass(frozen=True)
+class Product:
+    """Rows times a weight's `columns` [K, N], in tiles of `tile` rows."""
+
+    columns: np.ndarray
+    tile: int
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Rows [R, K] -> [R, N]."""
+        return tiled(x, self.columns, self.tile)
+
+
+def cpu_linear(x: mx.array, weight: Product) -> mx.array | None:
+    """`weight` of x [..., K] in x's dtype, [..., N]; None while a function transformation traces `x`."""
+    rows = rows_of(x)
+    return None if rows is None else _like(x, weight(rows))
+
+
+def cpu_gated_mlp(x: mx.array, gate_up: Product, down: Product) -> mx.array | None:
+    """down(silu(gate) * up) of x [..., K], `gate_up` giving both side by side; None as `cpu_linear`."""
     rows = rows_of(x)
     if rows is None:
         return None
-    return mx.array(tiled(rows, columns, tile), dtype=x.dtype).reshape(*x.shape[:-1], -1)
+    gate, up = np.split(gate_up(rows), 2, axis=-1)
+    # Below -88 exp overflows to infinity, and silu is 0 as it should be.
+    with np.errstate(over="ignore"):
+        return _like(x, down(gate / (1 + np.exp(-gate)) * up))
+
+
+def _like(x: mx.array, rows: np.ndarray) -> mx.array:
+    return mx.array(rows, dtype=x.dtype).reshape(*x.shape[:-1], -1)
 
 
 def tile_failure(columns: np.ndarray, tile: int) -> str | None:

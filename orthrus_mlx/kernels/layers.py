@@ -99,6 +99,7 @@ class CpuQuantizedEmbedding(nn.QuantizedEmbedding):
         return super().as_linear(x) if y is None else y
 
 
+_CPU = (CpuLinear, CpuQuantizedLinear, CpuEmbedding, CpuQuantizedEmbedding)
 _DENSE = (nn.Linear, nn.Embedding, BlockLinear, BlockEmbedding, CpuLinear, CpuEmbedding)
 _QUANTIZED = (
     nn.QuantizedLinear,
@@ -124,16 +125,23 @@ def _short(layer: Any, x: mx.array) -> mx.array:
 
 def _on_cpu(layer: Any, x: mx.array) -> mx.array | None:
     """`layer` of x through NumPy; None where plain MLX must do it: in training, and under a transformation."""
-    if layer.training:
+    found = cpu_product(layer)
+    return None if found is None else cpu_linear.cpu_linear(x, found)
+
+
+def cpu_product(layer: Any) -> cpu_linear.Product | None:
+    """The product that `layer` computes through NumPy; None where it is left to MLX."""
+    if not isinstance(layer, _CPU) or layer.training:
         # A gradient cannot follow a product into NumPy.
         return None
-    held = layer.__dict__.get("_columns")
+    held = layer.__dict__.get("_product")
     if held is None or held[0] is not layer["weight"]:
         weight = linear_weight(layer)
         assert weight is not None
-        held = layer["weight"], cpu_linear.columns(weight)
-        layer.__dict__["_columns"] = held
-    return cpu_linear.cpu_linear(x, held[1], cpu_linear.FAMILIES[layer._family])
+        tile = cpu_linear.FAMILIES[layer._family]
+        held = layer["weight"], cpu_linear.Product(cpu_linear.columns(weight), tile)
+        layer.__dict__["_product"] = held
+    return held[1]
 
 
 def _adopted(replacement: type[Layer], layer: nn.Module, family: str) -> Layer:

@@ -11,15 +11,15 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-import numpy as np
 from mlx.utils import tree_unflatten
 
 from ..errors import RequestError
 from . import attention as attention_kernels
-from . import cpu_linear
+from . import cpu_attention, cpu_linear
 from . import linear as linear_kernels
 from .attention import attention_reference, block_attention
 from .layers import linear_weight, with_kernels
@@ -54,7 +54,7 @@ class Plan:
 
     Attributes:
         linear: kernel family by weight class ("4096x2048 affine4g64"); absent means stock MLX.
-        attention: kernel family, or None for stock MLX.
+        attention: kernel family, or None for stock MLX. Names as in `linear`.
         choice: True if tokens are chosen and verified by the kernels.
         notes: one line per decision, with times and reasons, for `orthrus-mlx info`.
     """
@@ -146,10 +146,13 @@ def make_plan(weights: Iterable[LinearWeight], shape: AttentionShape, dtype: mx.
             ours += spent * len(members)
             stock += stock_spent * len(members)
             room -= sum(map(cpu_linear.copied_bytes, members))
-    if not metal:
-        return Plan(linear, notes=tuple(notes))
-    attention, spent, stock_spent, note = _choose_attention(shape, dtype)
+    if metal:
+        attention, spent, stock_spent, note = _choose_attention(shape, dtype)
+    else:
+        attention, spent, stock_spent, note = _choose_cpu_attention(shape, dtype, mode)
     notes.append(note)
+    if not metal:
+        return Plan(linear, attention, notes=tuple(notes))
     ours, stock = ours + spent * shape.layers, stock + stock_spent * shape.layers
     failure = choice_failure(dtype)
     notes.append(f"choice of tokens: {'kernel' if failure is None else f'stock MLX: {failure}'}")
@@ -195,17 +198,25 @@ def _choose_cpu_linear(name: str, weights: list[LinearWeight], dtype: mx.Dtype, 
         x = inputs[rows]
         if family is None:
             return [partial(linear_reference, x, weight) for weight in weights]
-        return [partial(_product, x, each, cpu_linear.FAMILIES[family]) for each in columns]
+        return [partial(_product, x, cpu_linear.Product(each, cpu_linear.FAMILIES[family])) for each in columns]
 
-    decision = _fastest(f"linear {name} {_name(dtype)} on {cpu_linear.library()}", failures, calls, ROWS)
+    return _unless_slower(mode, _fastest(f"linear {name} {_name(dtype)}{_on_cpu()}", failures, calls, ROWS))
+
+
+def _on_cpu() -> str:
+    return f" on {cpu_linear.library()}"
+
+
+def _unless_slower(mode: str, decision: _Decision) -> _Decision:
+    """On the CPU every operation is chosen for itself: nothing has to be padded on account of another."""
     family, spent, stock, note = decision
     if family and mode == "auto" and spent >= stock:
         return None, 0, 0, note.replace(f": {family} (", ": stock MLX (", 1)
     return decision
 
 
-def _product(x: mx.array, columns: np.ndarray, tile: int) -> mx.array:
-    y = cpu_linear.cpu_linear(x, columns, tile)
+def _product(x: mx.array, weight: cpu_linear.Product) -> mx.array:
+    y = cpu_linear.cpu_linear(x, weight)
     assert y is not None
     return y
 
@@ -226,6 +237,31 @@ def _choose_attention(shape: AttentionShape, dtype: mx.Dtype) -> _Decision:
         return [partial(block_attention, *args, scale=1.0, family=family)]
 
     return _fastest(name, failures, calls, (STOCK_ROWS,) * len(ROWS))
+
+
+def _choose_cpu_attention(shape: AttentionShape, dtype: mx.Dtype, mode: str) -> _Decision:
+    H, G, D = shape.heads, shape.kv_heads, shape.head_dim
+    name = f"attention {H}/{G}x{D} {_name(dtype)}{_on_cpu()}"
+    if not cpu_attention.supports(H, G, dtype):
+        return None, 0, 0, f"{name}: stock MLX, there is no kernel for it"
+    failures = {family: attention_failure(family, dtype, D, H // G) for family in cpu_linear.FAMILIES}
+    cached = mx.zeros((1, G, _CONTEXT, D), dtype)
+
+    def calls(family: str | None, rows: int) -> list[Callable[[], mx.array]]:
+        q, own = mx.zeros((1, H, rows, D), dtype), mx.zeros((1, G, rows, D), dtype)
+        args = (q, cached, cached, _CONTEXT, own, own)
+        if family is None:
+            return [partial(attention_reference, *args, scale=1.0)]
+        tile = cpu_linear.FAMILIES[family]
+        return [partial(_attended, *args, causal=True, scale=1.0, tile=tile)]
+
+    return _unless_slower(mode, _fastest(name, failures, calls, ROWS))
+
+
+def _attended(*args: Any, **options: Any) -> mx.array:
+    y = cpu_attention.chunked_attention(*args, **options)
+    assert y is not None
+    return y
 
 
 def _fastest(
