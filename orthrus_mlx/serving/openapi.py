@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic.json_schema import models_json_schema
 
 from .. import __version__
+from .anthropic_bodies import CountBody
+from .body import Body
 
 if TYPE_CHECKING:
     from .app import Protocol
@@ -18,8 +20,9 @@ _JSON = "application/json"
 
 def description(protocols: Sequence[Protocol]) -> dict[str, Any]:
     """An OpenAPI 3.1 document."""
-    _, schemas = models_json_schema([(p.body, "validation") for p in protocols], ref_template=_REF)
-    paths: dict[str, Any] = {p.path: {"post": _post(p)} for p in protocols}
+    bodies: dict[str, type[Body]] = {p.path: p.body for p in protocols} | {"/v1/messages/count_tokens": CountBody}
+    _, schemas = models_json_schema([(body, "validation") for body in bodies.values()], ref_template=_REF)
+    paths: dict[str, Any] = {path: {"post": _post(path, body)} for path, body in bodies.items()}
     for path, what in _GET.items():
         paths[path] = {"get": _get(path, *what)}
     components = {"schemas": {**schemas.get("$defs", {}), "Error": {"type": "object", "required": ["error"]}}}
@@ -37,11 +40,11 @@ _GET = {
 _ERRORS = ("400", "401", "404", "408", "413", "415", "429", "500", "503", "504")
 
 
-def _post(protocol: Protocol) -> dict[str, Any]:
-    body = {"$ref": _REF.format(model=protocol.body.__name__)}
+def _post(path: str, kind: type[Body]) -> dict[str, Any]:
+    body = {"$ref": _REF.format(model=kind.__name__)}
     whole = {"description": "The answer", "content": {_JSON: {"schema": {"type": "object"}}, "text/event-stream": {}}}
     return {
-        "summary": protocol.path,
+        "summary": path,
         "requestBody": {"required": True, "content": {_JSON: {"schema": body}}},
         "responses": {"200": whole, **{status: _error_response() for status in _ERRORS}},
     }
