@@ -9,7 +9,6 @@ import asyncio
 import copy
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -306,10 +305,9 @@ class Engine:
             stats=stats,
             **asdict(request.sampling),
         )
-        start = time.perf_counter()
         with closing(responses):
             for response in responses:
-                _count(ticket.usage, stats, time.perf_counter() - start)
+                _count(ticket.usage, stats, stats.tokens / response.generation_tps)
                 event = _event(response, request.logprobs)
                 if event.finish_reason is not None:
                     return event
