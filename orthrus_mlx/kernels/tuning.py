@@ -72,15 +72,23 @@ def measure(calls: Sequence[Callable[[], mx.array]]) -> float:
 
 def timings(what: str, variants: Mapping[str, Sequence[Callable[[], mx.array]]]) -> Timing:
     """Timing of each of `variants`, from disk where they were measured before."""
-    key, known = cache_key(what), _read(cache_file())
-    found = known.get(key)
+    found = recall(what)
     if found is not None and set(found) >= set(variants):
         return {name: found[name] for name in variants}
     measured = {name: measure(calls) for name, calls in variants.items()}
-    # A home that cannot be written to costs measuring again, nothing else.
-    with suppress(OSError):
-        write_json(cache_file(), {**_read(cache_file()), key: measured})
+    remember(what, measured)
     return measured
+
+
+def recall(what: str) -> Timing | None:
+    """What was measured of `what` on this machine before; None if nothing was or the file cannot be read."""
+    return _read(cache_file()).get(cache_key(what))
+
+
+def remember(what: str, measured: Timing) -> None:
+    """Keep what was measured of `what`. A home that cannot be written to costs measuring again, nothing else."""
+    with suppress(OSError):
+        write_json(cache_file(), {**_read(cache_file()), cache_key(what): dict(measured)})
 
 
 def _read(path: Path) -> dict[str, dict[str, float]]:

@@ -1,0 +1,137 @@
+"""The policy of a request on a loaded model, and what the model's requests share: pass costs and what was learned."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from contextlib import suppress
+from typing import cast
+
+import mlx.core as mx
+from mlx.utils import tree_flatten
+
+from ..cache import CHUNK, KVCache
+from ..config import MAX_BLOCK_SIZE
+from ..errors import OrthrusError
+from ..exactness import Exactness
+from ..kernels.tuning import recall, remember
+from ..model import Model
+from ..passes import Block, run_pass
+from ..weights import AR, DIFFUSION
+from .auto_policy import AutoPolicy
+from .costs import AR as AR_PASS
+from .costs import CostTable
+from .measure_costs import CONTEXTS, measure_costs
+from .policy import FixedPolicy
+from .policy_memory import PolicyMemory
+from .steps import Policy
+
+CACHE_BYTES = 256 * 2**20
+"""Most bytes of cached keys and values that passes are timed with; longer contexts are extrapolated."""
+
+
+def model_policy(model: Model, mode: str, block_rows: int, exactness: Exactness, *, sampled: bool) -> Policy:
+    """The policy of a decoding mode: "ar", "diffusion" or "auto".
+
+    Args:
+        block_rows: most rows of a pass; 1 where there is no diffusion view.
+        sampled: whether tokens are drawn, not the likeliest.
+    """
+    if mode != "auto" or block_rows == 1:
+        return FixedPolicy(block_rows if mode == "diffusion" else 1)
+    # Where attention is stock MLX, every path of a tree is attended to by itself, which costs what it saves.
+    trees = model.layers[0].self_attn.block_attention is not None
+    return AutoPolicy(
+        costs_of(model, exactness),
+        memory_of(model),
+        block_rows=exactness.most(block_rows),
+        padded=exactness.padded,
+        trees=trees,
+        sampled=sampled,
+    )
+
+
+def memory_of(model: Model) -> PolicyMemory:
+    """What the model's texts taught, one object per loaded model."""
+    found = getattr(model, "_policy_memory", None)
+    if found is None:
+        found = model._policy_memory = PolicyMemory()
+    return found
+
+
+def costs_of(model: Model, exactness: Exactness) -> CostTable:
+    """The model's pass costs: measured once per machine, kept on disk, corrected while the model is loaded."""
+    tables = getattr(model, "_pass_costs", None)
+    if tables is None:
+        tables = model._pass_costs = {}
+    if exactness.rows not in tables:
+        tables[exactness.rows] = _recalled_or_measured(model, exactness)
+    return tables[exactness.rows]
+
+
+def _recalled_or_measured(model: Model, exactness: Exactness) -> CostTable:
+    what = f"passes of {_fingerprint(model)}, padded to {exactness.rows}"
+    entry = recall(what)
+    if entry is not None:
+        with suppress(OrthrusError):
+            return CostTable.from_dict(entry)
+    args = model.args
+    row_bytes = 2 * len(model.layers) * args.num_key_value_heads * args.head_dim * _dtype(model).size
+    fitting = min(CACHE_BYTES // row_bytes, args.context_length - MAX_BLOCK_SIZE)
+    table = measure_costs(
+        _runner(model, exactness),
+        most_rows=exactness.most(MAX_BLOCK_SIZE),
+        draft_rows=MAX_BLOCK_SIZE if args.has_diffusion_view else 1,
+        padded=exactness.padded,
+        contexts=[context for context in CONTEXTS if context <= fitting],
+    )
+    remember(what, table.to_dict())
+    return table
+
+
+def _fingerprint(model: Model) -> str:
+    """Names what decides a pass's cost: shapes and formats of all weights, and the layers that compute with them."""
+    digest = hashlib.sha256()
+    for name, array in cast(list[tuple[str, mx.array]], tree_flatten(model.parameters())):
+        digest.update(f"{name} {array.shape} {array.dtype}\n".encode())
+    for name, module in model.named_modules():
+        digest.update(f"{name} {type(module).__name__} {getattr(module, 'family', '')}\n".encode())
+    plan = getattr(model, "kernels", None)
+    chosen = plan and (sorted(plan.linear.items()), plan.attention, plan.choice)
+    digest.update(f"{chosen} {mx.default_device()}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _runner(model: Model, exactness: Exactness) -> Callable[[str, int, int], None]:
+    caches: dict[int, KVCache] = {}
+    masks = mx.full((MAX_BLOCK_SIZE,), model.args.mask_token_id or 0, dtype=mx.int32)
+    mx.eval(masks)
+
+    def run(view: str, rows: int, context: int) -> None:
+        if rows == 0:
+            mx.eval(masks + 1)
+            return
+        if context not in caches:
+            caches[context] = _filled(model, context)
+        block = Block(caches[context], masks[:rows], AR if view == AR_PASS else DIFFUSION)
+        (logits,) = run_pass(model, [block], exactness.rows)
+        mx.eval(mx.argmax(logits, axis=-1))
+
+    return run
+
+
+def _filled(model: Model, context: int) -> KVCache:
+    """A cache of `context` rows of zeros."""
+    cache = KVCache(len(model.layers))
+    cache.offset = context
+    if context:
+        rows = -(-(context + MAX_BLOCK_SIZE) // CHUNK) * CHUNK
+        shape = (1, model.args.num_key_value_heads, rows, model.args.head_dim)
+        for layer in cache.layers:
+            layer.keys, layer.values = mx.zeros(shape, _dtype(model)), mx.zeros(shape, _dtype(model))
+        mx.eval(cache.arrays)
+    return cache
+
+
+def _dtype(model: Model) -> mx.Dtype:
+    return model.model.norm.weight.dtype
