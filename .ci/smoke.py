@@ -12,6 +12,8 @@ package = Path(orthrus_mlx.__file__).parent
 assert "site-packages" in str(package), f"not the installed package: {package}"
 assert [f for f in files("orthrus_mlx.metal").iterdir() if f.name.endswith(".metal")], "kernel text is missing"
 
+assert (files("orthrus_mlx.serving") / "page.html").is_file(), "the server's page is missing"
+
 model, tokenizer = load_model_and_tokenizer(demo_folder())
 prompt_tokens = tokenizer.encode("If a rectangle has length 12 and width 7, what is its area?")
 tokens = list(mlx_generate(model, prompt_tokens, tokenizer.eos_token_id, max_tokens=128))
@@ -27,6 +29,10 @@ few = ["--workloads", "json", "--formats", "chat", "--num-prompts", "1", "-n", "
 bench = subprocess.run([*command, "bench", *few], text=True, capture_output=True, check=True)
 assert "pass  2 answers of other modes" in bench.stdout, bench.stdout + bench.stderr
 assert Path("bench/speedup.png").stat().st_size > 1000
+
+# Without its extra the server says how to get it.
+serve = subprocess.run([*command, "serve", "--port", "0"], text=True, capture_output=True)
+assert serve.returncode == 1 and "pip install 'orthrus-mlx[serve]'" in serve.stderr, serve.stdout + serve.stderr
 
 subprocess.run(
     [*command, "convert", "--hf-path", str(demo_folder()), "--mlx-path", "converted", "--dtype", "float16"],

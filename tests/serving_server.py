@@ -97,6 +97,7 @@ class ScriptedEngine:
     """
 
     exactness = "scripted"
+    max_requests = 64
 
     def __init__(
         self,

@@ -191,7 +191,7 @@ def test_answers_are_valid_json_of_any_schema(thinking, schema, seed):
 
 
 @pytest.mark.slow
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(schema=SCHEMAS, seed=st.integers(0, 99))
 def test_answers_are_valid_json_of_many_schemas(thinking, schema, seed):
     answers_fit(thinking, schema, seed)

@@ -127,7 +127,10 @@ def _told(work: Callable[[Request], Awaitable[Response]], *, anthropic: bool):
         except ClientGone:
             log.info("the client left before its answer was ready; the request is given up")
             return Response(status_code=499)
-        except Exception as error:
+        except BaseException as error:
+            # Rust libraries (tokenizer, grammar) panic with an exception that is no Exception.
+            if isinstance(error, asyncio.CancelledError | KeyboardInterrupt | SystemExit | GeneratorExit):
+                raise
             told = as_http_error(error)
             if told.status == 500:
                 log.exception("a request failed")

@@ -118,7 +118,7 @@ class Ticket:
         self.request = request
         self.progress = (0, len(request.prompt))
         self.usage = Usage(prompt_tokens=len(request.prompt))
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self._cancelled = threading.Event()
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Event] = asyncio.Queue()
@@ -185,7 +185,7 @@ class Engine:
 
     def __init__(self, model: Any, tokenizer: Any, *, max_requests: int = 64, prefill_step_size: int = 2048):
         self.model, self._tokenizer = model, tokenizer
-        self._max_requests, self._step_size = max_requests, prefill_step_size
+        self.max_requests, self._step_size = max_requests, prefill_step_size
         self._queue: deque[Ticket] = deque()
         self._running: Ticket | None = None
         self._changed = threading.Condition()
@@ -211,8 +211,8 @@ class Engine:
         with self._changed:
             if self._closing:
                 raise Busy("the server is shutting down", retry_after=5)
-            if len(self._queue) + (self._running is not None) >= self._max_requests:
-                raise Busy(f"{self._max_requests} requests are running or waiting already; try again later")
+            if len(self._queue) + (self._running is not None) >= self.max_requests:
+                raise Busy(f"{self.max_requests} requests are running or waiting already; try again later")
             ticket = Ticket(request)
             self._queue.append(ticket)
             self._changed.notify_all()
@@ -268,7 +268,8 @@ class Engine:
             last = self._answer(ticket)
         except _Cancelled:
             pass
-        except Exception as error:
+        except BaseException as error:
+            # A panic in a Rust library (the grammar's) is no Exception, and must not end this thread either.
             log.exception("a request failed")
             ticket.error = error
             last = Event(NO_TOKEN, finish_reason=ERROR)
@@ -339,7 +340,9 @@ def _event(response: GenerationResponse, top: int) -> Event:
 
 
 def submit_all(engine: Engine, requests: Sequence[EngineRequest]) -> list[Ticket]:
-    """Submit all or none. Raises as `Engine.submit`."""
+    """Submit all or none. Raises as `Engine.submit`, and TooLarge where they could never be taken together."""
+    if len(requests) > engine.max_requests:
+        raise TooLarge(f"n: {len(requests)} answers at once are more than the {engine.max_requests} that fit here")
     tickets: list[Ticket] = []
     try:
         for request in requests:

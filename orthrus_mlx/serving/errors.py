@@ -42,7 +42,7 @@ class HttpError(OrthrusError):
         self.headers = headers or {}
 
 
-def as_http_error(error: Exception) -> HttpError:
+def as_http_error(error: BaseException) -> HttpError:
     """What the client is told of `error`; of one that was not foreseen, nothing but that it happened."""
     if isinstance(error, HttpError):
         return error

@@ -55,6 +55,8 @@ class Run:
             HttpError: the engine failed on it or is closing, or its time is up.
         """
         waiting = {asyncio.ensure_future(anext(c.ticket)): i for i, c in enumerate(self.choices)}
+        # A tool call is held back until it is complete: events alone are no sign of life to the client.
+        last = time.monotonic()
         try:
             while waiting:
                 left = max(0, self.deadline - time.monotonic())
@@ -62,12 +64,14 @@ class Run:
                 done, _ = await asyncio.wait(waiting, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
                 if not left:
                     raise HttpError(504, f"the request took more than {self._limits.seconds:g} seconds")
-                if not done:
+                if time.monotonic() - last >= self._limits.keepalive:
+                    last = time.monotonic()
                     yield None
                 for future in done:
                     index = waiting.pop(future)
                     choice = self.choices[index]
                     for piece in choice.answer.feed(self._checked(choice.ticket, future.result())):
+                        last = time.monotonic()
                         yield index, piece
                     if choice.answer.finish_reason is None:
                         waiting[asyncio.ensure_future(anext(choice.ticket))] = index
