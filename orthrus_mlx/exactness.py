@@ -2,9 +2,9 @@
 
 Block decoding emits what one-token decoding would emit, bit for bit, when the logits of a row are the same
 however many rows were computed with it and wherever its block began. The probe runs one text through the
-autoregressive view in blocks of several widths and compares bits. Where they differ it looks for a *row
-class*: a row count such that passes padded to it agree with each other whatever they carry; then every target
-pass, one-token steps included, is padded to that count.
+autoregressive view in blocks of several widths, behind caches of several lengths, and compares bits. Where they
+differ it looks for a *row class*: a row count such that passes padded to it agree with each other whatever they
+carry; then every target pass, one-token steps included, is padded to that count.
 """
 
 from __future__ import annotations
@@ -14,15 +14,30 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
+from . import exactness_notes
 from .cache import KVCache
+from .config import MAX_BLOCK_SIZE
 from .model import Model
 from .passes import target_pass
 
 PROBE_WIDTHS = (1, 2, 3, 5, 8, 16, 32)
 ROW_CLASSES = (16, 32)
-PROBE_ROWS = 64
-PROBE_PREFIX = 7
-"""An odd prefix, so that blocks do not start on a tile boundary of the cache."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the probe compares: `positions` behind a cache of `prefix` tokens."""
+
+    prefix: int
+    positions: int
+
+    def __str__(self) -> str:
+        return f"{self.prefix} to {self.prefix + self.positions - 1}"
+
+
+PLACES = (Place(7, 40), Place(1018, 12), Place(4090, 12))
+"""Odd lengths, so that blocks do not start on a tile boundary of the cache; and on both sides of 1,024 and 4,096
+keys, where attention kernels of Metal change their plan."""
 
 
 @dataclass(frozen=True)
@@ -61,52 +76,95 @@ OFF = Exactness("off", evidence="not probed: exact=False")
 
 
 def exactness_of(model: Model) -> Exactness:
-    """The model's exactness, probed once per loaded model."""
+    """The model's exactness, probed once per loaded model; for kernels on the CPU, once per machine."""
     found = getattr(model, "_exactness", None)
     if found is None:
-        found = probe(model)
+        found = _noted(model) if _is_fact_of_machine(model) else probe(model)
         model._exactness = found
     return found
 
 
 def probe(model: Model) -> Exactness:
-    """Run the probe: about `PROBE_ROWS` * (len(PROBE_WIDTHS) + 2) rows through the autoregressive view."""
-    tokens = _probe_text(model.args.vocab_size, PROBE_PREFIX + PROBE_ROWS)
-    compared = f"{tokens.size - PROBE_PREFIX} positions in blocks of"
-    reference = _logits_in_blocks(model, tokens, 1)
-    differing = [w for w in PROBE_WIDTHS[1:] if not _same(reference, _logits_in_blocks(model, tokens, w))]
-    if not differing:
-        return Exactness("row-exact", None, f"{compared} {_listed(PROBE_WIDTHS)} rows: equal bits")
+    """Run the probe: some 100 to 150 short passes of the autoregressive view."""
+    places = [p for i, p in enumerate(PLACES) if i == 0 or p.prefix + MAX_BLOCK_SIZE <= model.args.context_length]
+    behind = f"behind caches of {_listed(places)} tokens"
+    difference = _difference(model, places, PROBE_WIDTHS)
+    if difference is None:
+        return Exactness("row-exact", None, f"blocks of {_listed(PROBE_WIDTHS)} rows {behind}: equal bits")
     for rows in ROW_CLASSES:
         widths = [w for w in PROBE_WIDTHS if w <= rows]
-        reference = _logits_in_blocks(model, tokens, 1, padded_to=rows)
-        if all(_same(reference, _logits_in_blocks(model, tokens, w, padded_to=rows)) for w in widths[1:]):
-            return Exactness("row-class", rows, f"{compared} {_listed(widths)} rows padded to {rows}: equal bits")
-    return Exactness("inexact", None, f"{compared} {differing[0]} rows differ from one-row blocks, padded or not")
+        if _difference(model, places, widths, rows) is None:
+            evidence = f"blocks of {_listed(widths)} rows padded to {rows}, {behind}: equal bits"
+            return Exactness("row-class", rows, evidence)
+    return Exactness("inexact", None, f"{difference} differ from one-row blocks, padded or not")
 
 
-def _probe_text(vocab_size: int, length: int) -> mx.array:
+def _difference(
+    model: Model, places: Sequence[Place], widths: Sequence[int], padded_to: int | None = None
+) -> str | None:
+    """The first blocks whose bits are not those of one-row blocks, in words; None where all agree."""
+    for place in places:
+        text = _text(model.args.vocab_size, place.positions - 1 + MAX_BLOCK_SIZE)
+        cache = _filled(model, place.prefix)
+        reference = _logits_in_blocks(model, text, cache, 1, place.positions, padded_to)
+        for width in widths[1:]:
+            if not _same(reference, _logits_in_blocks(model, text, cache, width, place.positions, padded_to)):
+                return f"blocks of {width} rows behind caches of {place} tokens"
+    return None
+
+
+def _text(vocab_size: int, length: int) -> mx.array:
     """Ids spread over the vocabulary; a fixed key, so that every probe of a model is the same."""
     return mx.random.randint(0, vocab_size, (length,), key=mx.array([0x50524F42, 1], dtype=mx.uint32))
 
 
-def _logits_in_blocks(model: Model, tokens: mx.array, width: int, padded_to: int = 1) -> mx.array:
-    """Logits of the positions after the prefix, computed `width` rows at a time."""
+def _filled(model: Model, length: int) -> KVCache:
+    """A cache of `length` rows for the price of one pass: a block's keys and values over and over."""
     cache = KVCache(len(model.layers))
-    model.model(tokens[None, :PROBE_PREFIX], cache)
-    cache.commit(PROBE_PREFIX)
+    rows = min(length, MAX_BLOCK_SIZE)
+    mx.eval(target_pass(model, _text(model.args.vocab_size, rows), cache, rows))
+    cache.commit(length, [i % rows for i in range(length)])
+    mx.eval(cache.arrays)
+    return cache
+
+
+def _logits_in_blocks(
+    model: Model, text: mx.array, cache: KVCache, width: int, positions: int, padded_to: int | None
+) -> mx.array:
+    """Logits of `positions` ids of `text` behind `cache`, computed `width` rows at a time; `cache` stays as it was."""
     parts = []
-    for start in range(PROBE_PREFIX, tokens.size, width):
-        block = tokens[start : start + width]
-        parts.append(target_pass(model, block, cache, max(padded_to, block.size)))
-        cache.commit(block.size)
+    for start in range(0, positions, width):
+        block = text[start : start + width]
+        parts.append(target_pass(model, block, cache, max(padded_to or 1, width)))
+        cache.commit(width)
         mx.eval(parts[-1])
-    return mx.concatenate(parts)
+    cache.trim(width * len(parts))
+    return mx.concatenate(parts)[:positions]
+
+
+def _is_fact_of_machine(model: Model) -> bool:
+    """Whether two models of the same shapes must get the same answer.
+
+    On the CPU a kernel is chosen by shapes alone. Layers of a model that was not given its kernels by `accelerate`
+    may be of any kind.
+    """
+    return hasattr(model, "kernels") and mx.default_device().type == mx.DeviceType.cpu
+
+
+def _noted(model: Model) -> Exactness:
+    """What a probe on this machine found earlier; else it is probed and noted."""
+    key = exactness_notes.key(model)
+    note = exactness_notes.read(key)
+    if note is not None:
+        return Exactness(note.kind, note.rows, f"{note.evidence} (seen earlier on this machine)")
+    found = probe(model)
+    exactness_notes.write(key, exactness_notes.Note(found.kind, found.rows, found.evidence))
+    return found
 
 
 def _same(a: mx.array, b: mx.array) -> bool:
     return bool(mx.array_equal(a, b).item())
 
 
-def _listed(widths: Sequence[int]) -> str:
-    return ", ".join(map(str, widths))
+def _listed(things: Sequence[object]) -> str:
+    return ", ".join(map(str, things))

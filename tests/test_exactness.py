@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import mlx.core as mx
@@ -10,6 +11,8 @@ import pytest
 import tiny
 
 from orthrus_mlx import exactness as exactness_module
+from orthrus_mlx import exactness_notes
+from orthrus_mlx.acceleration import accelerate
 from orthrus_mlx.cache import KVCache
 from orthrus_mlx.decoding.stats import DecodeStats
 from orthrus_mlx.exactness import OFF, PROBE_WIDTHS, Exactness, exactness_of, probe
@@ -58,7 +61,9 @@ def faulty_model(fault: Fault, likeness: float = 4.0) -> tuple[Model, list[int]]
 def test_the_cpu_is_row_exact_and_the_evidence_says_what_was_compared():
     found = probe(tiny.tiny_model(0))
     assert (found.kind, found.rows, found.lossless, str(found)) == ("row-exact", None, True, "row-exact")
-    assert found.evidence == "64 positions in blocks of 1, 2, 3, 5, 8, 16, 32 rows: equal bits"
+    assert found.evidence == (
+        "blocks of 1, 2, 3, 5, 8, 16, 32 rows behind caches of 7 to 46, 1018 to 1029 tokens: equal bits"
+    )
 
 
 @pytest.mark.parametrize("fault, rows", [(by_row_count, 16), (by_row_count_and_place, 32)])
@@ -66,7 +71,7 @@ def test_the_probe_finds_the_row_count_at_which_padded_passes_agree(fault, rows)
     found = probe(faulty_model(fault)[0])
     assert (found.kind, found.rows, found.lossless) == ("row-class", rows, True)
     assert str(found) == f"row-class at {rows} rows"
-    assert f"padded to {rows}: equal bits" in found.evidence
+    assert f"rows padded to {rows}, behind caches of 7 to 46, 1018 to 1029 tokens: equal bits" in found.evidence
 
 
 def test_the_probe_does_not_claim_what_it_has_not_seen():
@@ -86,6 +91,129 @@ def test_a_fault_at_any_probed_width_alone_is_found(width):
 def test_a_fault_in_the_last_bit_is_found():
     model, _ = faulty_model(lambda rows: mx.full((rows, 1), 2.0**-23 if rows > 1 else 0.0))
     assert probe(model).kind == "row-class"
+
+
+def long_faulty_model(from_keys: int, fault: Fault, **changes) -> Model:
+    """A model whose attention is faulty where it reads `from_keys` keys or more."""
+    settings = tiny.config(**changes)
+    model = tiny.build(settings, tiny.weights(settings))
+
+    def attention(q, k, v, cache, *, causal, parents, scale):
+        keys, values = cache.update_and_fetch(k, v)
+        mask = "causal" if causal else None
+        attended = mx.fast.scaled_dot_product_attention(q, keys, values, scale=scale, mask=mask)
+        return attended * (1 + fault(q.shape[2])) if keys.shape[2] >= from_keys else attended
+
+    for layer in model.layers:
+        layer.self_attn.block_attention = attention
+    return model
+
+
+@pytest.mark.parametrize(("from_keys", "seen"), [(8, "7 to 46"), (1024, "1018 to 1029"), (4096, "4090 to 4101")])
+def test_a_fault_behind_long_caches_alone_is_found_and_the_evidence_says_where(from_keys, seen):
+    found = probe(long_faulty_model(from_keys, by_place, max_position_embeddings=8192))
+    assert found.kind == "inexact"
+    assert f"blocks of 2 rows behind caches of {seen} tokens differ" in found.evidence
+
+
+def test_a_row_class_has_to_hold_behind_long_caches_too():
+    found = probe(long_faulty_model(4096, by_row_count, max_position_embeddings=8192))
+    assert (found.kind, found.rows) == ("row-class", 16)
+    assert "4090 to 4101 tokens" in found.evidence
+
+
+def test_cache_lengths_beyond_the_context_are_not_claimed():
+    found = probe(long_faulty_model(4096, by_place))
+    assert found.kind == "row-exact"
+    assert "1018 to 1029" in found.evidence
+    assert "4090" not in found.evidence
+
+
+# Notes on disk --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def probes(monkeypatch, tmp_path) -> list[Model]:
+    """The models probed, with an empty folder of notes."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    probed: list[Model] = []
+    monkeypatch.setattr(exactness_module, "probe", lambda model: probed.append(model) or FOUND)
+    return probed
+
+
+FOUND = Exactness("row-class", 16, "what was compared")
+
+
+def accelerated(**changes) -> Model:
+    settings = tiny.config(**changes)
+    model = tiny.build(settings, tiny.weights(settings))
+    accelerate(model, "off")
+    return model
+
+
+def test_a_finding_is_noted_for_models_of_the_same_shapes_and_says_that_it_was(probes):
+    assert exactness_of(accelerated()) == FOUND
+    again = exactness_of(accelerated())
+    assert (again.kind, again.rows) == ("row-class", 16)
+    assert again.evidence == "what was compared (seen earlier on this machine)"
+    assert len(probes) == 1
+    exactness_of(accelerated(intermediate_size=96))
+    exactness_of(accelerated(max_position_embeddings=512))
+    assert len(probes) == 3
+
+
+def test_other_kernels_other_layers_or_another_program_need_another_probe(probes, monkeypatch):
+    exactness_of(accelerated())
+    model = accelerated()
+    accelerate(model, "force")
+    exactness_of(model)
+    model = accelerated()
+    model.layers[0].mlp.down_proj = FaultyLinear(model.layers[0].mlp.down_proj, by_place, [])
+    exactness_of(model)
+    monkeypatch.setattr(exactness_notes, "_program", lambda: b"changed")
+    exactness_of(accelerated())
+    assert len(probes) == 4
+
+
+def test_a_model_that_was_not_given_its_kernels_leaves_no_note(probes):
+    for _ in range(2):
+        settings = tiny.config()
+        exactness_of(tiny.build(settings, tiny.weights(settings)))
+    assert len(probes) == 2
+    assert not exactness_notes.notes_file().exists()
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "3",
+        "{}",
+        '{"kind": "row-exact"}',
+        '{"kind": "exact", "rows": null, "evidence": ""}',
+        '{"kind": "row-exact", "rows": 16, "evidence": ""}',
+        '{"kind": "row-class", "rows": null, "evidence": ""}',
+        '{"kind": "row-class", "rows": 0, "evidence": ""}',
+        '{"kind": "row-class", "rows": "16", "evidence": ""}',
+        '{"kind": ["row-class"], "rows": 16, "evidence": ""}',
+        '{"kind": "row-class", "rows": 16, "evidence": null}',
+        None,
+    ],
+)
+def test_damaged_notes_are_probed_for_again(entry, probes):
+    model = accelerated()
+    file = exactness_notes.notes_file()
+    file.parent.mkdir(parents=True)
+    file.write_text('{"x' if entry is None else f"{{{json.dumps(exactness_notes.key(model))}: {entry}}}")
+    assert exactness_of(model) == FOUND
+    assert exactness_notes.read(exactness_notes.key(model)) == exactness_notes.Note("row-class", 16, FOUND.evidence)
+    assert [f.name for f in file.parent.iterdir()] == ["exactness.json"]
+
+
+def test_a_home_that_cannot_be_written_to_costs_another_probe(probes, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert exactness_of(accelerated()) == exactness_of(accelerated()) == FOUND
+    assert len(probes) == 2
 
 
 @pytest.fixture(scope="module", params=[(by_row_count, 16), (by_row_count_and_place, 32)], ids=["16", "32"])
