@@ -212,5 +212,5 @@ def _introduced(connected: socket.socket, secret: bytes) -> int | None:
 
 def _shared(group: mx.distributed.Group, values: list[int]) -> list[int]:
     """The leader's `values`; the others give as many zeros."""
-    total = mx.distributed.all_sum(mx.array(values, dtype=mx.int32), group=group, stream=mx.cpu)
+    total = mx.distributed.all_sum(mx.array(values, dtype=mx.int32), group=group)
     return cast(list[int], total.tolist())
