@@ -174,8 +174,6 @@ def _padded(a: mx.array, rows: int | None, axis: int) -> mx.array:
 
 
 class MLP(nn.Module):
-    group: mx.distributed.Group | None = None
-
     def __init__(self, dim: int, hidden_dim: int):
         super().__init__()
         self.gate_proj = nn.Linear(dim, hidden_dim, bias=False)
@@ -187,10 +185,12 @@ class MLP(nn.Module):
             gate, up = mx.split(self.gate_up_proj(x), 2, axis=-1)
         else:
             gate, up = self.gate_proj(x), self.up_proj(x)
-        return summed(self.down_proj(swiglu(gate, up)), self.group)
+        return self.down_proj(swiglu(gate, up))
 
 
 class TransformerBlock(nn.Module):
+    group: mx.distributed.Group | None = None
+
     def __init__(self, args: ModelArgs):
         super().__init__()
         self.self_attn = Attention(args)
@@ -200,11 +200,11 @@ class TransformerBlock(nn.Module):
 
     def __call__(self, x: mx.array, mask: Any = None, cache: Any = None, view: str = AR) -> mx.array:
         h = x + self.self_attn(self.input_layernorm(x), mask, cache, view)
-        return h + self.mlp(self.post_attention_layernorm(h))
+        return h + summed(self.mlp(self.post_attention_layernorm(h)), self.group)
 
     def parts(self, x: mx.array, parts: Sequence[Part], layer: int) -> mx.array:
         h = x + self.self_attn.parts(self.input_layernorm(x), parts, layer)
-        return h + self.mlp(self.post_attention_layernorm(h))
+        return h + summed(self.mlp(self.post_attention_layernorm(h)), self.group)
 
 
 class OrthrusModel(nn.Module):
@@ -293,7 +293,7 @@ class Model(nn.Module):
             keep_part(mlp.down_proj, COLUMNS, rank, ranks)
             attention.n_heads //= ranks
             attention.n_kv_heads //= ranks
-            attention.group = mlp.group = group
+            attention.group = layer.group = group
 
     @property
     def layers(self) -> list[TransformerBlock]:
