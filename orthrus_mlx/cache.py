@@ -53,6 +53,20 @@ class LayerCache:
         self._held = keys, values
         return self.keys, self.values
 
+    @property
+    def prefix(self) -> tuple[mx.array, mx.array]:
+        """Keys and values [1, G, offset, D] of the verified tokens, once a block was staged."""
+        assert self.keys is not None and self.values is not None
+        return self.keys[:, :, : self.offset], self.values[:, :, : self.offset]
+
+    @property
+    def block(self) -> tuple[mx.array, mx.array]:
+        """Keys and values [1, G, at least L, D] of the block of L rows that was staged or held last."""
+        if self._held is not None:
+            return self._held
+        assert self.keys is not None and self.values is not None
+        return self.keys[:, :, self.offset :], self.values[:, :, self.offset :]
+
     def commit(self, rows: int, path: Sequence[int] | None = None) -> None:
         """Bring the accepted rows of the last block behind the prefix: the first `rows`, or those on `path`."""
         if self._held is not None:

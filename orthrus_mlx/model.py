@@ -36,6 +36,8 @@ class Part:
         parents: of a tree of autoregressive rows, parents[i] < i, the root's is -1; a row sees its ancestors and
             stands at its depth behind the prefix. None for a chain.
         rows: the row count at which attention has to run for rule B (orthrus_mlx.exactness); None for any.
+        behind: of diffusion rows in the company of autoregressive rows of the same cache: how many of those they stand
+            behind and see. None where they are alone with their cache.
     """
 
     start: int
@@ -44,6 +46,7 @@ class Part:
     cache: Sequence[Any]
     parents: tuple[int, ...] | None = None
     rows: int | None = None
+    behind: int | None = None
 
 
 class Attention(nn.Module):
@@ -128,26 +131,37 @@ class Attention(nn.Module):
     def _attend(self, part: Part, layer: int, q: mx.array, k: mx.array, v: mx.array) -> mx.array:
         """Attention [1, H, L, D] of a part's unrotated queries over its cache and its own keys and values."""
         cache, causal = part.cache[layer], part.view == AR
+        L, first = q.shape[2], cache.offset + (part.behind or 0)
         if part.parents is None:
-            q, k = self.rope(q, offset=cache.offset), self.rope(k, offset=cache.offset)
+            q, k = self.rope(q, offset=first), self.rope(k, offset=first)
         else:
-            positions = cache.offset + mx.array(depths(part.parents))
+            positions = first + mx.array(depths(part.parents))
             q, k = (self.rope(a.swapaxes(0, 2), offset=positions).swapaxes(0, 2) for a in (q, k))
+        settings: dict[str, Any] = {"causal": causal, "parents": part.parents, "scale": self.scale}
+        if part.behind is not None:
+            # What was staged or held stays: it is the autoregressive rows'.
+            before = (a[:, :, : part.behind] for a in cache.block)
+            own = [mx.concatenate([a, b], axis=2) for a, b in zip(before, (k, v), strict=True)]
+            if self.block_attention is not None:
+                # The kernel takes a query for every row of the block: those before the part's own are not looked at.
+                q = mx.pad(q, [(0, 0), (0, 0), (part.behind, 0), (0, 0)])
+                return self.block_attention(q, *own, cache, keep=False, **settings)[:, :, part.behind :]
+            seen = [mx.concatenate([a, b], axis=2) for a, b in zip(cache.prefix, own, strict=True)]
+            return self._stock(causal, q, *seen)
         if self.block_attention is not None:
-            return self.block_attention(q, k, v, cache, causal=causal, parents=part.parents, scale=self.scale)
-        L, prefix = q.shape[2], cache.offset
+            return self.block_attention(q, k, v, cache, keep=True, **settings)
         if part.parents is None:
             q, k, v = (_padded(a, part.rows, axis=2) for a in (q, k, v))
             keys, values = cache.update_and_fetch(k, v)
             return self._stock(causal, q, keys, values)[:, :, :L]
         # Each path of a tree is attended to as the chain that it is: that gives its nodes a chain's bits.
-        keys, values = cache.update_and_fetch(k, v)
+        cache.update_and_fetch(k, v)
         rows: dict[int, mx.array] = {}
         for path in paths(part.parents):
             at = mx.array(path)
-            own = [_padded(a[:, :, at], part.rows, axis=2) for a in (q, k, v)]
-            seen = [mx.concatenate([c[:, :, :prefix], a], axis=2) for c, a in zip((keys, values), own[1:], strict=True)]
-            attended = self._stock(causal, own[0], *seen)
+            queries, *own = (_padded(a[:, :, at], part.rows, axis=2) for a in (q, k, v))
+            seen = [mx.concatenate([a, b], axis=2) for a, b in zip(cache.prefix, own, strict=True)]
+            attended = self._stock(causal, queries, *seen)
             rows |= {node: attended[:, :, i : i + 1] for i, node in enumerate(path) if node not in rows}
         return mx.concatenate([rows[node] for node in range(L)], axis=2)
 
