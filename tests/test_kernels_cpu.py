@@ -309,6 +309,17 @@ def test_a_model_on_numpy_is_row_exact_and_block_decoding_lossless(dtype: str, q
             assert list(mlx_generate(model, prompt, None, 40, temperature, **options)) == expected
 
 
+def test_a_model_on_numpy_decodes_the_same_from_another_thread() -> None:
+    model = accelerated()
+
+    def answer() -> list[int]:
+        return list(mlx_generate(model, tiny.prompt(3), None, 25, 0.8, mode="diffusion", seed=3))
+
+    expected = answer()
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(answer).result() == expected
+
+
 def test_training_an_accelerated_model_runs_on_mlx() -> None:
     model, stock = accelerated(), tiny.tiny_model(0)
     tokens = mx.array([tiny.prompt(5, 8)])

@@ -134,9 +134,9 @@ def tile_failure(columns: np.ndarray, tile: int) -> str | None:
     K = columns.shape[0]
     x = np.random.default_rng(0x4F525448).standard_normal((tile, K), np.float32)
     whole = tiled(x, columns, tile)
-    exact = x.astype(np.float64) @ columns
+    exact = product(x.astype(np.float64), columns)
     # each of K additions may round by half a unit in the last place, 2^-24 of what is summed
-    if not np.all(np.abs(whole - exact) <= K * 2.0**-23 * (np.abs(x) @ np.abs(columns))):
+    if not np.all(np.abs(whole - exact) <= K * 2.0**-23 * product(np.abs(x), np.abs(columns))):
         return "differs from float64"
     for place in range(tile):
         buffer = np.empty(tile * K + max(_SHIFTS), np.float32)
