@@ -37,8 +37,8 @@ sanitized initcheck initcheck-planted.txt planted "$cases" uninitialised &
 wait
 
 for tool in memcheck racecheck synccheck initcheck; do
-    clean=$(grep -h "SUMMARY" "$logs/$tool.txt" | tail -1)
-    found=$(grep -h "SUMMARY" "$logs/$tool-planted.txt" | tail -1)
+    clean=$(grep -h -m1 "SUMMARY" "$logs/$tool.txt")
+    found=$(grep -h -m1 "SUMMARY" "$logs/$tool-planted.txt")
     echo "$tool: ${clean:-no summary}, $(tail -1 "$logs/$tool.txt"); planted fault: ${found:-no summary}"
     grep -q "^status 0" "$logs/$tool.txt" || { result=1; tail -n 6 "$logs/$tool.txt"; }
     grep -q "^status 9" "$logs/$tool-planted.txt" || { result=1; tail -n 6 "$logs/$tool-planted.txt"; }

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import mlx.core as mx
 import numpy as np
+import pytest
 
 from orthrus_mlx.kernels.linear import LinearWeight
 
 DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
 MANTISSA_BITS = {mx.float32: 23, mx.float16: 10, mx.bfloat16: 7}
+
+ON_METAL = mx.metal.is_available()
+"""True on a Mac: there kernels run on the GPU, not in the emulator."""
+
+emulator_only = pytest.mark.skipif(ON_METAL, reason="asks what only the emulator can tell; here kernels run on Metal")
 
 FORMATS = ("dense", "ragged", *(f"affine{b}g{g}" for b in (4, 8) for g in (32, 64, 128)), "mxfp4", "nvfp4")
 """Weight formats; "ragged" is dense with rows that start anywhere."""

@@ -175,3 +175,29 @@ def test_math_functions_agree_with_numpy():
 def test_what_metal_refuses_does_not_compile(statement):
     with pytest.raises(CompileError, match=r"kernel \(source\):2:"):
         elementwise(statement, {"x": mx.zeros(64)}, {"y": mx.float32})
+
+
+def test_a_perturbed_device_contracts_errs_and_adds_in_another_order():
+    mx.random.seed(3)
+    x, y, z = (mx.random.normal((256,)) for _ in range(3))
+    source = """
+      uint i = thread_position_in_grid.x;
+      power[i] = exp2(x[i]);
+      contracted[i] = x[i] * y[i] + z[i];
+      sum[i] = simd_sum(x[i]);
+    """
+    outputs = {name: ((256,), mx.float32) for name in ("power", "contracted", "sum")}
+    call = {"inputs": {"x": x, "y": y, "z": z}, "outputs": outputs, "grid": (256, 1, 1), "threadgroup": (64, 1, 1)}
+    plain, _ = run_source(source, **call)
+    perturbed, _ = run_source(source, perturbed=True, **call)
+    again, _ = run_source(source, perturbed=True, **call)
+    for name in outputs:
+        assert np.array_equal(bits(perturbed[name]), bits(again[name])), f"{name}: not the same twice"
+        assert not np.array_equal(bits(perturbed[name]), bits(plain[name])), f"{name}: not perturbed"
+    off = bits(perturbed["power"]).astype(np.int64) - bits(plain["power"])
+    assert set(off.tolist()) == set(range(-4, 5))
+    wide = [np.array(a).astype(np.float64) for a in (x, y, z)]
+    once = (wide[0] * wide[1] + wide[2]).astype(np.float32)
+    assert np.array_equal(np.array(perturbed["contracted"]), once), "rounded once"
+    ascending = np.add.accumulate(np.array(x).reshape(8, 32), axis=1, dtype=np.float32)[:, -1]
+    assert np.array_equal(np.array(perturbed["sum"]).reshape(8, 32)[:, 0], ascending)

@@ -37,6 +37,25 @@ def doubled(x: mx.array, kernel=None) -> mx.array:
     return y
 
 
+def test_on_a_mac_kernels_are_left_to_metal(monkeypatch: pytest.MonkeyPatch):
+    built = []
+
+    def metal_kernel(**kwargs):
+        built.append(kwargs["name"])
+        return lambda *, inputs, **call: [2 * inputs[0]]
+
+    monkeypatch.setattr(mx.fast, "metal_kernel", metal_kernel)
+    monkeypatch.setattr(mx.metal, "is_available", lambda: True)
+    with emulated_metal(checked=True, perturbed=True, seed=3) as emulation, emulated_metal():
+        assert mx.fast.metal_kernel is metal_kernel
+        assert doubled(mx.array([3.0])).tolist() == [6.0]
+    assert built == ["doubled"]
+    assert emulation.launches == []
+    for settings in ({"traffic": True}, {"change": str.upper}, {"partly": ["y"]}):
+        with pytest.raises(EmulatorError, match="this machine runs kernels on Metal"), emulated_metal(**settings):
+            pass
+
+
 def test_everything_is_restored_at_the_end():
     before = mx.fast.metal_kernel, mx.metal.is_available
     with pytest.raises(ZeroDivisionError), emulated_metal():

@@ -15,7 +15,7 @@ from orthrus_mlx.errors import RequestError
 from orthrus_mlx.kernels import AttentionShape, Plan, block_linear, make_plan, model_weights, plan, self_test, tuning
 from orthrus_mlx.kernels.layers import linear_weight
 from tests.emulator import emulated_metal
-from tests.kernels_cases import DTYPES, assert_same_bits
+from tests.kernels_cases import DTYPES, ON_METAL, assert_same_bits, emulator_only
 
 SHAPE = AttentionShape(heads=4, kv_heads=2, head_dim=64, layers=2)
 LINEAR = ("fma", mx.float32, False, True, 64, 4, "affine")
@@ -97,6 +97,7 @@ def faulty(old: str, new: str):
     return change
 
 
+@emulator_only
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
@@ -113,6 +114,7 @@ def test_a_variant_that_fails_is_named_with_its_reason(old: str, new: str, reaso
     assert reason in failure
 
 
+@emulator_only
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
@@ -127,6 +129,7 @@ def test_attention_that_fails_is_named_with_its_reason(old: str, new: str, reaso
     assert reason in failure
 
 
+@emulator_only
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
@@ -174,6 +177,7 @@ def test_off_forbids_and_force_insists_by_argument_or_environment(monkeypatch: p
         make_plan(weights, SHAPE, mx.float32)
 
 
+@emulator_only
 def test_the_faster_family_is_chosen_and_a_failing_one_never(monkeypatch: pytest.MonkeyPatch) -> None:
     weights = model_weights(Small(), tied_head=True)
     time_as(monkeypatch, fma=1.0, mma=2.0, stock=5.0)
@@ -186,6 +190,7 @@ def test_the_faster_family_is_chosen_and_a_failing_one_never(monkeypatch: pytest
     assert any("fma failed: differs from plain MLX" in note for note in found.notes)
 
 
+@emulator_only
 def test_where_every_variant_fails_stock_mlx_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     time_as(monkeypatch, fma=1.0, mma=1.0, stock=5.0)
     model = Small()
@@ -210,7 +215,7 @@ def test_installed_layers_keep_their_parameters_and_run_on_the_kernels() -> None
         found.install(model)
         again = model(x)
         attended = found.attend()
-    assert launches == 5, "one launch for each layer but the one with a bias"
+    assert ON_METAL or launches == 5, "one launch for each layer but the one with a bias"
     for a, b, c, d in zip(y, expected, alone, again, strict=True):
         assert mx.allclose(a, b, atol=1e-5).item()
         assert_same_bits(a, d, "installed twice")

@@ -13,6 +13,7 @@ from tests.kernels_cases import (
     FORMATS,
     assert_close,
     assert_same_bits,
+    emulator_only,
     float64,
     make_large_weight,
     make_weight,
@@ -121,6 +122,7 @@ def test_a_row_has_the_same_bits_alone_and_in_any_batch_in_every_format(form: st
         check_row_exact(form, list(DTYPES)[FORMATS.index(form) % 3], family)
 
 
+@emulator_only
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("form", ["dense", "affine4g64", "affine8g128", "mxfp4", "nvfp4"])
 def test_each_weight_is_read_once_whatever_the_row_count(form: str, family: str) -> None:

@@ -12,6 +12,7 @@ from orthrus_mlx.kernels.plan import weight_class
 from orthrus_mlx.loading import load_model, load_tokenizer, read_config
 from orthrus_mlx.model import AR, DIFFUSION
 from tests.emulator import emulated_metal
+from tests.kernels_cases import ON_METAL
 
 QUESTION = "Write as JSON with the keys name, age, city: Nina Weber is 41 years old and lives in Porto."
 
@@ -46,6 +47,8 @@ def test_blocks_and_one_token_steps_emit_the_same_tokens_with_every_kernel(famil
     assert answers["diffusion"] == answers["ar"]
     assert exactness.kind == "row-exact", exactness.evidence
     assert 0 < stats["diffusion"].accepted < stats["diffusion"].drafted
+    if ON_METAL:
+        return  # which kernels ran, only the emulator tells
     for kernel in (f"linear_{family}_dense", "attention_", "attention_merge", "choose_pieces", "choose_merge"):
         assert any(kernel in name for name in names), (kernel, names)
 

@@ -14,7 +14,7 @@ from orthrus_mlx.kernels.source import text
 from orthrus_mlx.kernels.verify import accepted_path, choose
 from tests.emulator import emulated_metal
 from tests.emulator.metal import Launch
-from tests.kernels_cases import DTYPES, FORMATS, make_weight, normal
+from tests.kernels_cases import DTYPES, FORMATS, emulator_only, make_weight, normal
 
 METAL = Path(__file__).parents[1] / "metal"
 
@@ -71,6 +71,7 @@ def faults(launches: list[Launch]) -> list[str]:
     return found
 
 
+@emulator_only
 def test_each_kernel_keeps_the_rules() -> None:
     pytest.importorskip("clang", reason="the lint needs libclang")
     with emulated_metal() as emulation:
@@ -83,6 +84,7 @@ def test_each_kernel_keeps_the_rules() -> None:
 
 
 @pytest.mark.slow
+@emulator_only
 @pytest.mark.parametrize(("dtype", "family"), [("float32", "mma"), ("bfloat16", "fma")])
 def test_every_variant_keeps_the_rules(dtype: str, family: str) -> None:
     pytest.importorskip("clang", reason="the lint needs libclang")

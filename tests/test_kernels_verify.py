@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from orthrus_mlx.kernels.source import text
 from orthrus_mlx.kernels.verify import accepted_path, accepted_path_reference, choose, choose_reference
 from tests.emulator import emulated_metal
-from tests.kernels_cases import DTYPES, normal
+from tests.kernels_cases import DTYPES, emulator_only, normal
 
 NOISE_PROBE = """
   const int i = thread_position_in_grid.x;
@@ -122,6 +122,7 @@ def test_a_row_is_chosen_alike_alone_and_in_any_batch() -> None:
             assert choose(logits[-rows:], 1.0, keys[-rows:]).tolist() == whole[-rows:]
 
 
+@emulator_only
 def test_every_logit_is_read_once() -> None:
     logits = normal(np.random.default_rng(3), (2, 9001), mx.bfloat16)
     with emulated_metal(traffic=True) as emulation:

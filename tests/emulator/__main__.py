@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--init-value", type=float, help="fill outputs first")
     run.add_argument("--checked", action="store_true", help="report faults")
     run.add_argument("--traffic", action="store_true", help="count bytes per buffer")
+    run.add_argument("--perturbed", action="store_true", help="round as another device might")
     run.add_argument("--seed", type=int, default=0, help="other than 0: shuffle the schedule; also seeds random inputs")
     run.add_argument("--save", type=Path, help="folder for the outputs as .npy")
     commands.add_parser("lint", parents=[common], help="check address spaces and house rules")
@@ -75,7 +76,7 @@ def _run(options: argparse.Namespace) -> int:
     mx.random.seed(options.seed)
     inputs = dict(_input(text) for text in options.input)
     shapes = dict(_output(text) for text in options.output)
-    checks = {"checked": options.checked, "traffic": options.traffic, "seed": options.seed}
+    checks = {name: getattr(options, name) for name in ("checked", "traffic", "perturbed", "seed")}
     if _is_whole(options):
         results, report = _run_whole(options, inputs, shapes, checks)
     else:

@@ -100,8 +100,11 @@ def _runtime_flags(compiler: Compiler, checked: bool) -> list[str]:
     return [*flags, "-DEMU_CHECKED"] if checked else flags
 
 
-def _kernel_flags(compiler: Compiler, checked: bool) -> list[str]:
+def _kernel_flags(compiler: Compiler, checked: bool, perturbed: bool) -> list[str]:
     flags = [*COMMON_FLAGS, "-std=gnu++14"]
+    if perturbed:
+        flags[flags.index("-ffp-contract=off")] = "-ffp-contract=fast"
+        flags += ["-freciprocal-math", "-DEMU_PERTURBED"]
     if not checked:
         flags[flags.index("-w")] = "-Wuninitialized"
     if platform.machine() == "x86_64":
@@ -137,14 +140,14 @@ def _key(*parts: object) -> str:
     return digest.hexdigest()[:32]
 
 
-def compile_kernel(unit: str, *, checked: bool) -> tuple[Path, list[str]]:
+def compile_kernel(unit: str, *, checked: bool, perturbed: bool = False) -> tuple[Path, list[str]]:
     """The shared library of a translated kernel, from the cache or made now (0.1 to 1 s).
 
     With the fast build come the compiler's warnings of uninitialised variables ("file:line: ..."). The checked
     build initialises every variable with a pattern, which silences g++'s.
     """
     compiler = find_compiler()
-    flags = _kernel_flags(compiler, checked)
+    flags = _kernel_flags(compiler, checked, perturbed)
     library = cache_folder() / f"{_key(unit, flags, compiler)}.so"
     remarks = library.with_suffix(".txt")
     if not (library.exists() and remarks.exists()):

@@ -118,13 +118,15 @@ def _stop_worker() -> None:
 
 
 @cache
-def _prepared(text: str, entry: str | None, origins: tuple[Origin, ...], checked: bool) -> tuple[Program, Path]:
+def _prepared(
+    text: str, entry: str | None, origins: tuple[Origin, ...], checked: bool, perturbed: bool
+) -> tuple[Program, Path]:
     program = translate(text, entry=entry, origins=origins)
-    library, remarks = compile_kernel(program.text, checked=False)
+    library, remarks = compile_kernel(program.text, checked=False, perturbed=perturbed)
     if checked:
         if remarks:
             raise KernelFault(program.kernel, remarked(remarks))
-        library, _ = compile_kernel(program.text, checked=True)
+        library, _ = compile_kernel(program.text, checked=True, perturbed=perturbed)
     return program, library
 
 
@@ -138,17 +140,19 @@ def run_text(
     origins: tuple[Origin, ...] = (),
     checked: bool = False,
     traffic: bool = False,
+    perturbed: bool = False,
     seed: int = 0,
     timeout: float = DEFAULT_TIMEOUT,
 ) -> Report:
     """Runs the kernel in `text` over `buffers`, in buffer-index order, and fills the outputs' `result`.
 
     `grid` counts threads, as in Metal's dispatchThreads. `seed` other than 0 shuffles threadgroups,
-    simdgroups and lanes. Raises KernelFault for what the kernel did wrong, CompileError for its text.
+    simdgroups and lanes; `perturbed` rounds as another device might. Raises KernelFault for what the kernel did wrong,
+    CompileError for its text.
     """
     _check_sizes(grid, threadgroup, buffers)
     checked = checked or traffic
-    program, library = _prepared(text, entry, origins, checked)
+    program, library = _prepared(text, entry, origins, checked, perturbed)
     with _launching:
         return _launch(program, library, buffers, grid, threadgroup, traffic, seed, timeout)
 

@@ -40,6 +40,7 @@ class Emulation:
 
     checked: bool = False
     traffic: bool = False
+    perturbed: bool = False
     seed: int = 0
     timeout: float = DEFAULT_TIMEOUT
     change: Callable[[str], str] | None = None
@@ -51,11 +52,17 @@ class Emulation:
 _active: list[Emulation] = []
 
 
+def on_metal() -> bool:
+    """True where kernels run on Metal itself."""
+    return not _active and mx.metal.is_available()
+
+
 @contextmanager
 def emulated_metal(
     *,
     checked: bool = False,
     traffic: bool = False,
+    perturbed: bool = False,
     seed: int = 0,
     timeout: float = DEFAULT_TIMEOUT,
     change: Callable[[str], str] | None = None,
@@ -66,12 +73,21 @@ def emulated_metal(
 
     Kernel objects must be built inside the block (build them lazily, on first use); they may be kept, and
     in a later block they follow that block's settings. checked: find faults (KernelFault), 5 to 10 times
-    slower. traffic: count bytes (implies checked). seed: shuffle the schedule. change: applied to each
-    generated text before it is compiled (mutation). partly: names of outputs that a kernel may leave
-    unwritten in places (they hold 0xFF there). folders: where the kernels' files are, so that
-    messages can name them.
+    slower. traffic: count bytes (implies checked). perturbed: round as another device might. seed: shuffle
+    the schedule. change: applied to each generated text before it is compiled (mutation). partly: names of
+    outputs that a kernel may leave unwritten in places (they hold 0xFF there). folders: where the kernels'
+    files are, so that messages can name them.
+
+    Where MLX has Metal the block changes nothing: kernels run on the GPU, no launch is listed, and what only
+    the emulator can do (traffic, change, partly) is refused.
     """
-    emulation = Emulation(checked, traffic, seed, timeout, change, frozenset(partly), tuple(map(Path, folders)))
+    places = tuple(map(Path, folders))
+    emulation = Emulation(checked, traffic, perturbed, seed, timeout, change, frozenset(partly), places)
+    if on_metal():
+        if traffic or change or partly:
+            raise EmulatorError("traffic, change and partly need the emulator, and this machine runs kernels on Metal")
+        yield emulation
+        return
     saved = mx.fast.metal_kernel, mx.metal.is_available
     if not _active:
         mx.fast.metal_kernel = _kernel_factory(saved[0])
@@ -222,6 +238,7 @@ class MetalKernel:
             origins=traced.origins,
             checked=emulation.checked,
             traffic=emulation.traffic,
+            perturbed=emulation.perturbed,
             seed=emulation.seed,
             timeout=emulation.timeout,
         )

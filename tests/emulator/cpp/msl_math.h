@@ -37,6 +37,19 @@
 
 namespace metal {
 
+// A perturbed build (-DEMU_PERTURBED) computes as another device might: functions up to 4 units in the last place off,
+// always the same for the same argument, sums in another order; the compiler contracts and divides by reciprocals.
+#ifdef EMU_PERTURBED
+constexpr bool perturbed = true;
+#else
+constexpr bool perturbed = false;
+#endif
+inline float inexact(float value, float x) {
+  const uint bits = as_type<uint>(value), magnitude = bits & 0x7FFFFFFFu;
+  if (!perturbed || magnitude < 8u || magnitude > 0x7F7FFFF0u) return value;
+  return as_type<float>(bits + ((as_type<uint>(x) * 0x9E3779B9u) >> 16) % 9u - 4u);
+}
+
 // One overload a type, so that an integer argument is ambiguous, as it is in Metal.
 #define EMU_UNARY(name, expression)                                                                     \
   inline float name(float x) { return expression; }                                                     \
@@ -63,23 +76,23 @@ namespace metal {
     return map(v, [](T x) { return name(x); });                                                         \
   }
 
-EMU_UNARY(exp, __builtin_expf(x))
-EMU_UNARY(exp2, __builtin_exp2f(x))
-EMU_UNARY(exp10, __builtin_powf(10.0f, x))
-EMU_UNARY(log, __builtin_logf(x))
-EMU_UNARY(log2, __builtin_log2f(x))
-EMU_UNARY(log10, __builtin_log10f(x))
+EMU_UNARY(exp, inexact(__builtin_expf(x), x))
+EMU_UNARY(exp2, inexact(__builtin_exp2f(x), x))
+EMU_UNARY(exp10, inexact(__builtin_powf(10.0f, x), x))
+EMU_UNARY(log, inexact(__builtin_logf(x), x))
+EMU_UNARY(log2, inexact(__builtin_log2f(x), x))
+EMU_UNARY(log10, inexact(__builtin_log10f(x), x))
 EMU_UNARY(sqrt, __builtin_sqrtf(x))
-EMU_UNARY(rsqrt, 1.0f / __builtin_sqrtf(x))
-EMU_UNARY(sin, __builtin_sinf(x))
-EMU_UNARY(cos, __builtin_cosf(x))
-EMU_UNARY(tan, __builtin_tanf(x))
+EMU_UNARY(rsqrt, inexact(1.0f / __builtin_sqrtf(x), x))
+EMU_UNARY(sin, inexact(__builtin_sinf(x), x))
+EMU_UNARY(cos, inexact(__builtin_cosf(x), x))
+EMU_UNARY(tan, inexact(__builtin_tanf(x), x))
 EMU_UNARY(asin, __builtin_asinf(x))
 EMU_UNARY(acos, __builtin_acosf(x))
 EMU_UNARY(atan, __builtin_atanf(x))
-EMU_UNARY(sinh, __builtin_sinhf(x))
-EMU_UNARY(cosh, __builtin_coshf(x))
-EMU_UNARY(tanh, __builtin_tanhf(x))
+EMU_UNARY(sinh, inexact(__builtin_sinhf(x), x))
+EMU_UNARY(cosh, inexact(__builtin_coshf(x), x))
+EMU_UNARY(tanh, inexact(__builtin_tanhf(x), x))
 EMU_UNARY(asinh, __builtin_asinhf(x))
 EMU_UNARY(acosh, __builtin_acoshf(x))
 EMU_UNARY(atanh, __builtin_atanhf(x))

@@ -80,7 +80,8 @@ inline void simdgroup_store(simdgroup_matrix<T, 8, 8> a, T *target, ulong elemen
   }
 }
 
-// d = a b + c. Products and sums in float, k ascending, rounded to the accumulator's type at the end.
+// d = a b + c. Products and sums in float, k ascending (pairwise if perturbed), rounded to the accumulator's type at
+// the end.
 template <class T, class A, class B>
 inline void simdgroup_multiply_accumulate(simdgroup_matrix<T, 8, 8> &d, const simdgroup_matrix<A, 8, 8> &a,
                                           const simdgroup_matrix<B, 8, 8> &b, const simdgroup_matrix<T, 8, 8> &c,
@@ -104,7 +105,15 @@ inline void simdgroup_multiply_accumulate(simdgroup_matrix<T, 8, 8> &d, const si
             sum[place.row][place.column + i] = lanes[lane].c[i];
           }
         }
-        for (unsigned row = 0; row < 8; ++row)
+        for (unsigned row = 0; perturbed && row < 8; ++row)
+          for (unsigned column = 0; column < 8; ++column) {
+            float parts[8];
+            for (unsigned k = 0; k < 8; ++k) parts[k] = left[row][k] * right[k][column];
+            for (unsigned width = 4; width > 0; width /= 2)
+              for (unsigned k = 0; k < width; ++k) parts[k] += parts[k + width];
+            sum[row][column] += parts[0];
+          }
+        for (unsigned row = 0; !perturbed && row < 8; ++row)
           for (unsigned k = 0; k < 8; ++k)
             for (unsigned column = 0; column < 8; ++column) sum[row][column] += left[row][k] * right[k][column];
         for (unsigned lane = 0; lane < emu::simd_width; ++lane) {

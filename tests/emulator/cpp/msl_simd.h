@@ -33,7 +33,11 @@ inline void simdgroup_barrier(mem_flags flags, EMU_SITE) {
     return emu::meet(value, #name, file, line, [](T *lanes, unsigned count) {                           \
       A tree[emu::simd_width];                                                                          \
       for (unsigned i = 0; i < count; ++i) tree[i] = A(lanes[i]);                                       \
-      for (unsigned width = count; width > 1; width = (width + 1) / 2)                                  \
+      for (unsigned i = 1; perturbed && i < count; ++i) {                                               \
+        const A a = tree[0], b = tree[i];                                                               \
+        tree[0] = combined;                                                                             \
+      }                                                                                                 \
+      for (unsigned width = count; !perturbed && width > 1; width = (width + 1) / 2)                    \
         for (unsigned i = 0; i < width / 2; ++i) {                                                      \
           const A a = tree[i], b = tree[i + (width + 1) / 2];                                           \
           tree[i] = combined;                                                                           \
