@@ -186,7 +186,7 @@ def test_a_perturbed_device_contracts_errs_and_adds_in_another_order():
       contracted[i] = x[i] * y[i] + z[i];
       sum[i] = simd_sum(x[i]);
     """
-    outputs = {name: ((256,), mx.float32) for name in ("power", "contracted", "sum")}
+    outputs = dict.fromkeys(("power", "contracted", "sum"), ((256,), mx.float32))
     call = {"inputs": {"x": x, "y": y, "z": z}, "outputs": outputs, "grid": (256, 1, 1), "threadgroup": (64, 1, 1)}
     plain, _ = run_source(source, **call)
     perturbed, _ = run_source(source, perturbed=True, **call)

@@ -18,7 +18,7 @@ from orthrus_mlx.kernels.attention import (
     tree_mask,
 )
 from tests.emulator import emulated_metal
-from tests.kernels_cases import DTYPES, assert_close, assert_same_bits, float64, normal
+from tests.kernels_cases import DTYPES, assert_close, assert_same_bits, emulator_only, float64, normal
 
 BOUNDARIES = (0, 1, 31, 32, 225, 255, 256, 257, 300)
 """Offsets at which a block of up to 32 rows begins, ends in or spans a unit of 32 or a chunk of 256 positions."""
@@ -266,23 +266,41 @@ def test_a_cache_that_does_not_exist_yet_is_empty() -> None:
         assert_same_bits(y, sequence.block(0, list(range(6)), None), "no buffers against empty buffers")
 
 
-@pytest.mark.parametrize("bits", [0, 4])
+@emulator_only
 @pytest.mark.parametrize(
-    ("family", "heads", "rows"),
-    [("fma", 4, 1), ("fma", 8, 1), ("fma", 4, 8), ("fma", 8, 16), ("mma", 4, 1), ("mma", 4, 8), ("mma", 8, 32)],
+    ("family", "repeats", "rows", "D", "bits", "times"),
+    [
+        # the released models' shapes at their widest: 2 (1.7B) and 4 (4B, 8B) query heads to a key/value head
+        ("mma", 2, 32, 128, 0, 1),
+        ("mma", 4, 32, 128, 0, 1),
+        ("mma", 4, 32, 128, 4, 1),
+        ("fma", 2, 32, 128, 0, 1),
+        ("fma", 4, 16, 128, 0, 1),
+        *((family, repeats, rows, 64, 0, 1) for family in FAMILIES for repeats, rows in ((1, 32), (4, 1), (8, 8))),
+        ("fma", 4, 1, 64, 4, 1),
+        ("fma", 4, 16, 64, 8, 1),
+        ("mma", 2, 1, 64, 8, 1),
+        ("mma", 8, 16, 64, 0, 1),
+        # more query rows than a threadgroup's registers hold: two threadgroups read the chunk
+        ("fma", 4, 32, 64, 0, 2),
+        ("mma", 8, 32, 64, 0, 2),
+    ],
 )
-def test_each_cached_row_is_read_once_per_key_value_head(family: str, heads: int, rows: int, bits: int) -> None:
+def test_each_cached_row_is_read_once_per_key_value_head(
+    family: str, repeats: int, rows: int, D: int, bits: int, times: int
+) -> None:
     offset = 288
-    sequence = Sequence.random(np.random.default_rng(9), heads, 2, offset + rows, 64, mx.bfloat16, family, bits=bits)
+    rng = np.random.default_rng(9)
+    sequence = Sequence.random(rng, 2 * repeats, 2, offset + rows, D, mx.bfloat16, family, bits=bits)
     with emulated_metal(traffic=True) as emulation:
         sequence.block(offset, list(range(offset, offset + rows)), None)
     traffic = emulation.launches[0].report.traffic
-    cached = 2 * offset * 64 * (bits or 16) // 8
+    cached = 2 * offset * D * (bits or 16) // 8
     for name in ("keys", "values"):
         assert traffic[name].unique == cached
-        assert traffic[name].unique_per_threadgroup == cached, "a threadgroup reads what another one has read"
+        assert traffic[name].unique_per_threadgroup == times * cached, "a threadgroup reads what another one has read"
         if not bits:
-            assert traffic[name].loaded == cached, "a thread reads what another one has read"
+            assert traffic[name].loaded == times * cached, "a thread reads what another one has read"
 
 
 @pytest.mark.slow

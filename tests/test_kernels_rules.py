@@ -98,6 +98,18 @@ def test_every_variant_keeps_the_rules(dtype: str, family: str) -> None:
     assert not faults(emulation.launches)
 
 
+@emulator_only
+def test_apples_compiler_is_given_every_kernel() -> None:
+    from tests.kernels_texts import every_text
+
+    texts = every_text().values()
+    for file in METAL.glob("*.metal"):
+        body = file.read_text()
+        assert any(body in t for t in texts), f"{file.name} is in no text that tests/kernels_texts.py writes"
+    for file in METAL.glob("*.h"):
+        assert any(file.read_text() in t for t in texts), file.name
+
+
 @pytest.mark.parametrize("file", sorted(f.name for f in METAL.iterdir() if f.suffix in (".metal", ".h")))
 def test_every_file_is_shipped_and_says_what_it_is(file: str) -> None:
     content = text(file)
