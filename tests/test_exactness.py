@@ -98,7 +98,7 @@ def long_faulty_model(from_keys: int, fault: Fault, **changes) -> Model:
     settings = tiny.config(**changes)
     model = tiny.build(settings, tiny.weights(settings))
 
-    def attention(q, k, v, cache, *, causal, parents, scale):
+    def attention(q, k, v, cache, *, causal, scale, **_):
         keys, values = cache.update_and_fetch(k, v)
         mask = "causal" if causal else None
         attended = mx.fast.scaled_dot_product_attention(q, keys, values, scale=scale, mask=mask)
