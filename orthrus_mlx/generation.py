@@ -226,14 +226,14 @@ class _Session:
             )
         if "xtc_special_tokens" in filters:
             filters["xtc_special_tokens"] = tuple(filters["xtc_special_tokens"])
-        _check_ids("xtc_special_tokens", filters.get("xtc_special_tokens", ()), args.vocab_size)
+        check_ids("xtc_special_tokens", filters.get("xtc_special_tokens", ()), args.vocab_size)
         if seed is None:
             # A user's sampler draws from the same global state: taking from it here would change its tokens.
             seed = 0 if sampler or temperature == 0 else fresh_seed()
         sampling = Sampling(temperature=temperature, seed=seed, **filters)
         require_integer("prefill_step_size", prefill_step_size, 1)
 
-        self.prompt = _checked_prompt(prompt, args.vocab_size)
+        self.prompt = checked_prompt(prompt, args.vocab_size)
         self.stop_tokens = stop_tokens
         self._lender = None if prompt_cache is None or isinstance(prompt_cache, KVCache) else prompt_cache
         self.cache = _open_cache(prompt_cache, model)
@@ -248,7 +248,7 @@ class _Session:
         limit = room if max_tokens == -1 else min(max_tokens, room)
         self._at_limit = "context" if limit == room and max_tokens != room else "length"
 
-        rows = _block_rows(model, mode, block_size)
+        rows = block_rows(model, mode, block_size)
         stepwise = (
             StepwiseChoice(sampling, tuple(logits_processors or ()), sampler) if logits_processors or sampler else None
         )
@@ -343,15 +343,17 @@ def _encode(tokenizer: TokenizerWrapper, prompt: str | mx.array | Sequence[int])
     return tokenizer.encode(prompt, add_special_tokens=plain)
 
 
-def _checked_prompt(prompt: Sequence[int] | mx.array, vocab_size: int) -> list[int]:
+def checked_prompt(prompt: Sequence[int] | mx.array, vocab_size: int) -> list[int]:
+    """The prompt's ids. Raises RequestError if there are none, or one is not an id."""
     ids = cast(list[int], prompt.tolist()) if isinstance(prompt, mx.array) else list(prompt)
     if not ids:
         raise RequestError("the prompt is empty; give at least one token")
-    _check_ids("prompt", ids, vocab_size)
+    check_ids("prompt", ids, vocab_size)
     return [int(token) for token in ids]
 
 
-def _check_ids(name: str, ids: Collection[Any], vocab_size: int) -> None:
+def check_ids(name: str, ids: Collection[Any], vocab_size: int) -> None:
+    """Raises RequestError if one of `ids` is not an id of the vocabulary."""
     for token in ids:
         if not isinstance(token, Integral) or not 0 <= int(token) < vocab_size:
             raise RequestError(f"{name}: {token!r} is not an id in 0..{vocab_size - 1}")
@@ -373,7 +375,7 @@ def _open_cache(prompt_cache: KVCache | Sequence[Any] | None, model: Model) -> K
     return shared
 
 
-def _block_rows(model: Model, mode: str, block_size: int | None) -> int:
+def block_rows(model: Model, mode: str, block_size: int | None) -> int:
     """Rows of a block; 1 where the model or the mode drafts nothing."""
     if mode not in MODES:
         raise RequestError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")

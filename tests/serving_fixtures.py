@@ -25,7 +25,7 @@ def demo_model() -> Any:
 @pytest.fixture(scope="session")
 def demo(demo_model) -> Iterator[Running]:
     """The demo model, served."""
-    service = Service(Engine(*demo_model), demo_model[1], ["demo", "default_model"], limits=LIMITS)
+    service = Service(Engine(demo_model[0]), demo_model[1], ["demo", "default_model"], limits=LIMITS)
     with running(service) as server:
         yield server
 
@@ -44,7 +44,7 @@ def thinking_model(thinking_folder) -> Any:
 @pytest.fixture(scope="session")
 def thinking(thinking_model) -> Iterator[Running]:
     """That model, served."""
-    service = Service(Engine(*thinking_model), thinking_model[1], ["tiny"], limits=LIMITS)
+    service = Service(Engine(thinking_model[0]), thinking_model[1], ["tiny"], limits=LIMITS)
     with running(service) as server:
         yield server
 

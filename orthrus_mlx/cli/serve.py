@@ -51,6 +51,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-requests", type=number(int, 1), default=64, metavar="N", help="running and waiting; beyond it 429 (64)"
     )
     limits.add_argument(
+        "--max-running", type=number(int, 1), default=32, metavar="N", help="requests that share passes (32)"
+    )
+    limits.add_argument(
+        "--memory-limit",
+        type=number(int, 1),
+        metavar="BYTES",
+        help="for weights, caches and scratch; requests wait beyond it (default: what the machine recommends)",
+    )
+    limits.add_argument(
         "--max-body-bytes", type=number(int, 1024), default=8 * 2**20, metavar="N", help="of one request (8 MiB)"
     )
     limits.add_argument(
@@ -76,7 +85,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="for the template, such as '{\"enable_thinking\": false}'",
     )
     decoding.add_argument(
-        "--prefill-step-size", type=number(int, 1), default=2048, metavar="N", help="prompt tokens per pass (2048)"
+        "--prefill-step-size", type=number(int, 1), default=512, metavar="N", help="prompt tokens per pass (512)"
+    )
+
+    prefixes = parser.add_argument_group("prefix cache")
+    prefixes.add_argument(
+        "--prefix-cache-bytes",
+        type=number(int, 0),
+        metavar="N",
+        help="of keys and values kept for texts that begin alike; 0 keeps none (default: half of the free memory)",
+    )
+    prefixes.add_argument(
+        "--prefix-cache-dir", type=Path, metavar="FOLDER", help="keep evicted ones there, over a restart too"
+    )
+    prefixes.add_argument(
+        "--prefix-cache-dir-bytes", type=number(int, 1), default=16 * 2**30, metavar="N", help="most there (16 GiB)"
     )
 
 
@@ -84,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or Ctrl-C. Raises OrthrusError; returns the exit code."""
     try:
         from ..serving.app import build_app
-        from ..serving.engine import Engine
+        from ..serving.engine import Capacity, Engine
         from ..serving.guard import is_loopback
         from ..serving.server import serve
         from ..serving.service import Defaults, Limits, Service
@@ -97,7 +120,16 @@ def run(args: argparse.Namespace) -> int:
     if args.chat_template:
         loaded.tokenizer.chat_template = _template(args.chat_template)
     engine = Engine(
-        loaded.model, loaded.tokenizer, max_requests=args.max_requests, prefill_step_size=args.prefill_step_size
+        loaded.model,
+        Capacity(
+            requests=args.max_requests,
+            running=args.max_running,
+            prefill_step_size=args.prefill_step_size,
+            memory=args.memory_limit,
+            prefixes=args.prefix_cache_bytes,
+            spill=args.prefix_cache_dir,
+            spill_bytes=args.prefix_cache_dir_bytes,
+        ),
     )
     service = Service(
         engine,

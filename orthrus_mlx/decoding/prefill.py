@@ -24,8 +24,13 @@ def prefill(model: Model, prompt: mx.array, cache: KVCache, *, step_size: int, p
     report(0, total)
     for start in range(0, total - 1, step_size):
         chunk = prompt[start : min(start + step_size, total - 1)]
-        model.model(chunk[None], cache)
-        cache.commit(chunk.size)
-        mx.eval(cache.arrays)
+        read_chunk(model, chunk, cache)
         mx.clear_cache()
         report(start + chunk.size, total)
+
+
+def read_chunk(model: Model, chunk: mx.array, cache: KVCache) -> None:
+    """Commit all of `chunk` [n] in one pass of the autoregressive view, and wait for it."""
+    model.model(chunk[None], cache)
+    cache.commit(chunk.size)
+    mx.eval(cache.arrays)

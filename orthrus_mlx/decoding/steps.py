@@ -100,7 +100,7 @@ class Outcome:
         drafts: drafts verified along the accepted path and its first rejection: what calibration may learn from.
         confidences: the confidence of each of these, where they were read.
         accepted: of `drafts`, how many leading ones were accepted.
-        seconds: wall time, the consumer's not counted.
+        seconds: wall time, the consumer's not counted; 0 where others shared the passes and it would say nothing.
     """
 
     step: Step

@@ -1,0 +1,59 @@
+"""How a request's policy is kept to its share of a pass that several requests ride in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ..config import MAX_BLOCK_SIZE
+from ..decoding.steps import Candidates, Draft, Outcome, Policy, Situation, Step
+
+
+@dataclass
+class Load:
+    """What the scheduler is doing.
+
+    Attributes:
+        requests: under way, those whose prompt is still read included: they will want rows soon.
+        interruptions: rises with whatever makes a request's wall time say little about its own passes: a pass with
+            another request's rows, several passes in a tick, a prompt being read.
+    """
+
+    requests: int = 0
+    interruptions: int = 0
+
+
+class SharedRows:
+    """`policy`, kept to this request's share of the rows of a pass.
+
+    Up to `MAX_BLOCK_SIZE` rows a pass costs little more than one of few rows; beyond them a second pass is needed.
+    So `n` requests have `MAX_BLOCK_SIZE // n` rows each, drafts included: alone a request has all that its policy
+    wants, and with more than half as many requests as rows all take one-token steps. What a cycle took while others
+    shared its passes is not what its own passes cost, and is kept from the policy.
+    """
+
+    def __init__(self, policy: Policy, load: Load, most_rows: int = MAX_BLOCK_SIZE):
+        self.learns = policy.learns
+        self._policy, self._load, self._most = policy, load, most_rows
+        self._seen = load.interruptions
+
+    @property
+    def _share(self) -> int:
+        return max(self._most // max(self._load.requests, 1), 1)
+
+    def step(self, situation: Situation) -> Step:
+        share = self._share
+        if self._load.requests > 1:
+            situation = replace(
+                situation, room=min(situation.room, share), ngram=min(situation.ngram, max(share - 1, 0))
+            )
+        step = self._policy.step(situation)
+        return replace(step, draft_rows=min(step.draft_rows, share), verify_rows=min(step.verify_rows, share))
+
+    def shape(self, step: Step, draft: Draft, situation: Situation) -> Candidates:
+        return self._policy.shape(step, draft, situation)
+
+    def observe(self, outcome: Outcome) -> None:
+        if self._load.interruptions != self._seen:
+            self._seen = self._load.interruptions
+            outcome = replace(outcome, seconds=0.0)
+        self._policy.observe(outcome)
