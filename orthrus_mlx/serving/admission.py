@@ -33,11 +33,13 @@ class Footprint:
         weights: all parameters.
         token: keys and values of one token in all layers.
         scratch: most of what passes, choosing and reading a prompt hold besides.
+        scores: attention scores of a chunk of the prompt against one token, where no fused kernel keeps them small.
     """
 
     weights: int
     token: int
     scratch: int
+    scores: int = 0
 
     @classmethod
     def of(cls, model: Model, step_size: int) -> Footprint:
@@ -46,20 +48,20 @@ class Footprint:
         item = model.model.norm.weight.dtype.size
         weights = sum(array.nbytes for array in parameters(model).values())
         token = 2 * args.num_hidden_layers * args.num_key_value_heads * args.head_dim * item
-        return cls(weights, token, _scratch(args, step_size, item))
+        # On the CPU a layer's scores are written out, and their softmax beside them.
+        scores = 2 * 4 * step_size * args.num_attention_heads if mx.default_device() == mx.cpu else 0
+        return cls(weights, token, _scratch(args, step_size, item), scores)
 
-    def cache(self, tokens: int) -> int:
-        """Bytes of the cache of `tokens` tokens; a buffer grows in chunks, and one layer's is there twice then."""
-        return (-(-tokens // CHUNK) + 1) * CHUNK * self.token
+    def request(self, tokens: int) -> int:
+        """Bytes of a request of `tokens` tokens; a buffer grows in chunks, and one layer's is there twice then."""
+        return (-(-tokens // CHUNK) + 1) * CHUNK * self.token + tokens * self.scores
 
 
 def _scratch(args: ModelArgs, step_size: int, item: int) -> int:
     rows = max(step_size, MAX_BLOCK_SIZE)
     logits = MAX_BLOCK_SIZE * args.vocab_size * 4 * _LOGITS_COPIES
     layer = rows * (_STREAM_COPIES * args.hidden_size + 3 * args.intermediate_size) * item
-    # Without a fused kernel (CPU) the scores of a chunk are written out; a chunk sees at least itself.
-    scores = 0 if mx.metal.is_available() else rows * rows * args.num_attention_heads * 4 * 2
-    return logits + layer + scores
+    return logits + layer
 
 
 def memory_limit() -> int:
@@ -90,8 +92,8 @@ class Admission:
         self.footprint, self.limit = footprint, limit
         self.room = limit - footprint.weights - footprint.scratch
         self.promised = 0
-        if self.room < footprint.cache(1):
-            needed = footprint.weights + footprint.scratch + footprint.cache(1)
+        if self.room < footprint.request(1):
+            needed = footprint.weights + footprint.scratch + footprint.request(1)
             raise RequestError(
                 f"--memory-limit: {byte_count(limit)} do not hold this model, which needs at least "
                 f"{byte_count(needed)}; raise the limit, or read prompts in smaller steps (--prefill-step-size)"
@@ -103,7 +105,7 @@ class Admission:
         Raises:
             TooLarge: more than there could ever be.
         """
-        bytes_needed = self.footprint.cache(tokens)
+        bytes_needed = self.footprint.request(tokens)
         if bytes_needed > self.room:
             raise TooLarge(
                 f"max_tokens: prompt and answer of {tokens} tokens need {byte_count(bytes_needed)} of memory, more "
