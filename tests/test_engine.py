@@ -220,8 +220,8 @@ def test_closing_with_drain_finishes_what_runs_and_waits_and_takes_nothing_new()
 # Faults -------------------------------------------------------------------------------------------------
 
 
-class Planted(Exception):
-    pass
+class Planted(BaseException):
+    """As a panic of a Rust library: no Exception."""
 
 
 def failing_after(calls: int):

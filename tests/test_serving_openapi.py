@@ -65,6 +65,6 @@ def test_a_few_requests_of_every_shape(scripted, method, path):
 @pytest.mark.slow
 @pytest.mark.parametrize("method, path", PATHS, ids=[path for _, path in PATHS])
 def test_many_requests_to_a_real_engine(thinking_model, method, path):
-    service = Service(Engine(*thinking_model), thinking_model[1], ["tiny"], limits=Limits(seconds=0.5))
+    service = Service(Engine(thinking_model[0]), thinking_model[1], ["tiny"], limits=Limits(seconds=0.5))
     with running(service) as server:
         probe(server, method, path, 50)

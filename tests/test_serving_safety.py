@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from serving_server import PATIENCE, running, wait_until
 
-from orthrus_mlx.serving.engine import Engine
+from orthrus_mlx.serving.engine import Capacity, Engine
 from orthrus_mlx.serving.guard import is_loopback
 from orthrus_mlx.serving.service import Limits, Service
 
@@ -257,8 +257,9 @@ STAGES = {
     "the template": "orthrus_mlx.serving.service.render",
     "the plan": "orthrus_mlx.serving.service.make_logits_processors",
     "the reading of events": "orthrus_mlx.serving.answer.Answer.feed",
-    "decoding": "orthrus_mlx.serving.engine.stream_generate",
-    "the event": "orthrus_mlx.serving.engine._event",
+    "the beginning": "orthrus_mlx.serving.job.Decoder",
+    "a pass": "orthrus_mlx.serving.scheduler.run_pass",
+    "the events": "orthrus_mlx.serving.job._logprobs",
 }
 
 
@@ -302,7 +303,7 @@ def test_answers_do_not_depend_on_what_else_is_asked(thinking):
 
 
 def test_beyond_its_queue_the_engine_says_when_to_return(thinking_model):
-    engine = Engine(*thinking_model, max_requests=1)
+    engine = Engine(thinking_model[0], Capacity(requests=1))
     service = Service(engine, thinking_model[1], ["tiny"])
     with running(service) as server:
         long = {"messages": USER, "stream": True, "max_tokens": 3000, "mode": "ar", "logit_bias": {"2": -100}}

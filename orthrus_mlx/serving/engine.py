@@ -137,6 +137,11 @@ class Engine:
         """What the probe showed of the model's target passes."""
         return str(self._exactness)
 
+    @property
+    def max_requests(self) -> int:
+        """Most requests in the house."""
+        return self._capacity.requests
+
     def submit(self, request: EngineRequest) -> Ticket:
         """Queue a request. Call in a running event loop.
 
@@ -228,7 +233,7 @@ class Engine:
             while self._take():
                 try:
                     self._scheduler.tick()
-                except Exception as error:
+                except BaseException as error:
                     log.exception("the engine failed")
                     self._scheduler.fail_all(error)
             if self._prefixes is not None:
@@ -280,7 +285,9 @@ class Engine:
 
 
 def submit_all(engine: Engine, requests: Sequence[EngineRequest]) -> list[Ticket]:
-    """Submit all or none. Raises as `Engine.submit`."""
+    """Submit all or none. Raises as `Engine.submit`, and TooLarge where they could never be taken together."""
+    if len(requests) > engine.max_requests:
+        raise TooLarge(f"n: {len(requests)} answers at once are more than the {engine.max_requests} that fit here")
     tickets: list[Ticket] = []
     try:
         for request in requests:

@@ -5,7 +5,8 @@ waits once for every value that is wanted. Nothing is padded to a common size, a
 two ticks. By rule B a request's rows have the bits they have alone, so what shares its passes never shows in its
 tokens.
 
-A fault stays where it arises: in a request's own code it ends that request, in a pass the requests of that pass.
+A fault stays where it arises: in a request's own code it ends that request, in a pass the requests of that pass. A
+panic in a Rust library (the grammar's) is no `Exception`, and must not end the engine's thread either.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ class Scheduler:
         if self._ticks % CLEAR_CACHE_EVERY == 0:
             mx.clear_cache()
 
-    def fail_all(self, error: Exception) -> None:
+    def fail_all(self, error: BaseException) -> None:
         """End every request with an error."""
         for ticket in [*self._fresh, *(job.ticket for job in self.jobs)]:
             self._fail(ticket, error)
@@ -113,7 +114,7 @@ class Scheduler:
             try:
                 job = reading.pop(0) if reading else self._open(ticket)
                 left -= self._read_some(job, left)
-            except Exception as error:
+            except BaseException as error:
                 self._fail(ticket, error)
 
     def _open(self, ticket: Ticket) -> Job:
@@ -155,7 +156,7 @@ class Scheduler:
             flat = [block for wanted in blocks for block in wanted]
             try:
                 logits = iter(run_pass(self._model, flat, self._exactness.rows))
-            except Exception as error:
+            except BaseException as error:
                 for job in pack:
                     self._fail(job.ticket, error)
                 continue
@@ -169,14 +170,14 @@ class Scheduler:
         waiting = [(job, job.wants.arrays) for job in self.jobs if isinstance(job.wants, Read)]
         try:
             mx.eval([arrays for _, arrays in waiting])
-        except Exception:
+        except BaseException:
             # Whose it was shows below, one by one.
             log.exception("values could not be computed")
         for job, arrays in waiting:
             try:
                 mx.eval(arrays)
                 values = [array.tolist() for array in arrays]
-            except Exception as error:
+            except BaseException as error:
                 self._fail(job.ticket, error)
                 continue
             self._go_on(job, job.advance, values)
@@ -187,7 +188,7 @@ class Scheduler:
         """Let the job take a step, and see to its end."""
         try:
             step(*answer)
-        except Exception as error:
+        except BaseException as error:
             self._fail(job.ticket, error)
             return
         if job.last is not None:
@@ -199,11 +200,11 @@ class Scheduler:
         if self._prefixes is not None and self._reuse_answers:
             try:
                 self._prefixes.insert(job.known(), job.cache)
-            except Exception:
+            except BaseException:
                 log.exception("a prefix could not be kept")
         self._ended(job.ticket, last)
 
-    def _fail(self, ticket: Ticket, error: Exception) -> None:
+    def _fail(self, ticket: Ticket, error: BaseException) -> None:
         """End a request with an error; what its cache holds is not trusted any more."""
         log.error("a request failed", exc_info=error)
         for job in [job for job in self.jobs if job.ticket is ticket]:

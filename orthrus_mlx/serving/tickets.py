@@ -102,7 +102,7 @@ class Ticket:
         self.request = request
         self.progress = (0, len(request.prompt))
         self.usage = Usage(prompt_tokens=len(request.prompt))
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self._cancelled = threading.Event()
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Event] = asyncio.Queue()
@@ -134,7 +134,7 @@ class Ticket:
             # The loop is closed: nobody can be waiting any more.
             self.cancel()
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """The engine's side: end with an error."""
         self.error = error
         self.put(Event(NO_TOKEN, finish_reason=ERROR))
