@@ -45,6 +45,7 @@ def accepts(compiler, tokenizer, grammar: GrammarText, text: str) -> bool:
     [
         (g.regex(r"\d{2}/[a-c]+"), ["12/abc", "00/a"], ["1/a", "12/", "12/d", "12/a "]),
         (g.choice(["yes", "no way", 'a "b"\n']), ["yes", "no way", 'a "b"\n'], ["no", "yes!", ""]),
+        (g.choice([f"word {i} of many" for i in range(3000)]), ["word 2999 of many"], ["word 3000 of many", "word 29"]),
         (g.json_schema({"type": "object"}), ["{}", '{\n  "a": [1, null]\n}'], ["[]", "{", "{}{}", " {}"]),
         (g.json_schema(PERSON), ['{"name": "A", "age": 3, "city": "é"}'], ['{"name": "A", "age": 3}']),
         (
@@ -58,7 +59,7 @@ def accepts(compiler, tokenizer, grammar: GrammarText, text: str) -> bool:
             ["7", "who</think>who"],
         ),
     ],
-    ids=["regex", "choice", "any object", "schema", "thought or none", "open thought"],
+    ids=["regex", "choice", "many choices", "any object", "schema", "thought or none", "open thought"],
 )
 def test_a_grammar_allows_what_it_says_and_nothing_else(compiler, thinking_model, grammar, inside, outside):
     tokenizer = thinking_model[1]
@@ -92,12 +93,30 @@ def test_tool_calls_have_the_form_that_the_parser_reads(compiler, thinking_model
     assert tokenizer.tool_parser(one.split(">", 1)[1].rsplit("<", 1)[0], []) == {"name": "add", "arguments": {"a": 1}}
 
 
-@pytest.mark.parametrize(
-    "bad", [g.regex("["), g.regex("(?=a)b"), g.json_schema({"type": "thing"}), g.json_schema({"not": {}})]
-)
-def test_a_grammar_that_cannot_be_kept_is_refused_when_it_is_compiled(compiler, bad):
+BAD = {
+    "regex": lambda: g.regex("["),
+    "look-ahead": lambda: g.regex("(?=a)b"),
+    "type": lambda: g.json_schema({"type": "thing"}),
+    "not": lambda: g.json_schema({"not": {}}),
+    "file": lambda: g.json_schema({"$ref": "file:///etc/passwd"}),
+    "network": lambda: g.json_schema({"$ref": "https://example.com/x.json"}),
+    "multiple": lambda: g.json_schema({"items": [{"multipleOf": 999983}]}),
+    "small multiple": lambda: g.json_schema({"multipleOf": 0.9999831}),
+    "depth": lambda: g.json_schema(nested(15)),
+}
+
+
+def nested(depth: int) -> dict:
+    schema: dict = {"type": "integer"}
+    for _ in range(depth):
+        schema = {"type": "object", "properties": {"a": schema, "b": schema}}
+    return schema
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_a_grammar_that_cannot_be_kept_is_refused_at_once(compiler, bad):
     with pytest.raises(RequestError, match=r"^response_format: "):
-        compiler.compile(bad)
+        compiler.compile(BAD[bad]())
 
 
 @settings(max_examples=60)

@@ -7,8 +7,9 @@ tokens allowed where the drafts before that row have been accepted.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,8 @@ from ..errors import RequestError
 
 # Between two tokens of JSON: a line break and some indentation at most, or a weak model fills its answer with blanks.
 _JSON_OPTIONS = {"whitespace_pattern": r"\n?[ ]{0,32}"}
+MOST_MULTIPLE = 10_000
+"""The automaton of a multiple has as many states: 10,007 took 0.1 s to compile, 999,983 half a minute."""
 ANY_JSON_OBJECT = {"type": "object"}
 
 
@@ -44,7 +47,13 @@ class Markers:
 
 
 def json_schema(schema: dict[str, Any]) -> GrammarText:
-    """JSON of `schema`."""
+    """JSON of `schema`.
+
+    Raises:
+        RequestError: a `multipleOf` that would take too long to compile.
+    """
+    if (largest := max(_multiples(schema), default=0)) > MOST_MULTIPLE:
+        raise RequestError(f"response_format: multipleOf of {largest} is more than {MOST_MULTIPLE}, the most supported")
     return _single(LLMatcher.grammar_from_json_schema(schema, overrides=_JSON_OPTIONS))  # type: ignore[arg-type]
 
 
@@ -55,7 +64,8 @@ def regex(pattern: str) -> GrammarText:
 
 def choice(texts: Sequence[str]) -> GrammarText:
     """One of `texts`."""
-    return _lark("start: " + " | ".join(map(json.dumps, texts)))
+    # One lexeme: as rules of the grammar, a few thousand would be more than the parser's row holds.
+    return _lark("start: CHOICE\nCHOICE: " + " | ".join(map(json.dumps, texts)))
 
 
 def tool_calls(start: str, end: str, tools: Sequence[tuple[str, dict[str, Any]]], *, several: bool) -> GrammarText:
@@ -153,7 +163,23 @@ class GrammarCompiler:
         matcher = LLMatcher(self._tokenizer, grammar.serialized(), log_level=0)
         if matcher.is_error():
             raise RequestError(f"response_format: {_reason(matcher)}")
+        # Some limits are met by the first mask only: better here than in the engine.
+        Grammar(matcher.deep_copy(), self._vocabulary).allowed(())
         return lambda: Grammar(matcher.deep_copy(), self._vocabulary)
+
+
+def _multiples(schema: Any) -> Iterator[float]:
+    """Every `multipleOf` in a schema, scaled to an integer as the compiler scales it."""
+    todo = [schema]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, dict):
+            multiple = node.get("multipleOf")
+            if isinstance(multiple, int | float) and multiple > 0:
+                yield Fraction(str(multiple)).numerator
+            todo += node.values()
+        elif isinstance(node, list):
+            todo += node
 
 
 def _reason(matcher: LLMatcher) -> str:
