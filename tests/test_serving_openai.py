@@ -160,9 +160,14 @@ def test_a_tool_call_is_parsed_and_ends_with_its_own_reason(scripted):
 def test_streamed_tool_calls_have_indices_and_ids(scripted):
     server = scripted(f"{CALL}\n{CALL}")
     events = server.events(CHAT, {"messages": [{"role": "user", "content": "hi"}], "tools": [ADD]})
-    calls = [c for d in chunks_of(events) for c in d["choices"][0]["delta"].get("tool_calls", [])]
-    assert [c["index"] for c in calls] == [0, 1] and len({c["id"] for c in calls}) == 2
-    assert all(json.loads(c["function"]["arguments"]) == {"a": 1, "b": [2]} for c in calls)
+    parts = [c for d in chunks_of(events) for c in d["choices"][0]["delta"].get("tool_calls", [])]
+    heads = [part for part in parts if "id" in part]
+    assert [head["index"] for head in heads] == [0, 1] and len({head["id"] for head in heads}) == 2
+    assert {head["function"]["name"] for head in heads} == {"add"}
+    for index in (0, 1):
+        arguments = [part["function"]["arguments"] for part in parts if part["index"] == index]
+        # They come while they are written.
+        assert json.loads("".join(arguments)) == {"a": 1, "b": [2]} and len(arguments) > 5
     assert chunks_of(events)[-1]["choices"][0]["finish_reason"] == "tool_calls"
 
 
@@ -184,6 +189,15 @@ def test_without_parallel_calls_the_first_one_ends_the_answer(scripted):
 def test_a_broken_tool_call_is_shown_as_it_stands(scripted, text):
     (choice,) = scripted(text).chat(tools=[ADD]).json()["choices"]
     assert choice["message"] == {"role": "assistant", "content": text} and choice["finish_reason"] == "stop"
+
+
+def test_a_streamed_call_that_is_cut_short_ends_with_its_length(scripted):
+    server = scripted('<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": [2, 3, 4')
+    body = {"messages": [{"role": "user", "content": "hi"}], "tools": [ADD], "max_tokens": 55}
+    events = server.events(CHAT, body)
+    parts = [c for d in chunks_of(events) for c in d["choices"][0]["delta"].get("tool_calls", [])]
+    assert '{"a": 1, "b": [2, 3, 4'.startswith("".join(part["function"]["arguments"] for part in parts)) and parts
+    assert chunks_of(events)[-1]["choices"][0]["finish_reason"] == "length" and content_of(events) == ""
 
 
 def test_without_tools_their_markers_are_text(scripted):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..stop_strings import StopStrings
+from .call_stream import CallStream
 from .engine import STOP, Event
 from .split import CONTENT, REASONING, TOOL, Exits, Splitter
 
@@ -17,11 +18,10 @@ TOOL_CALLS = "tool_calls"
 
 @dataclass(frozen=True)
 class Call:
-    """A tool call: `arguments` is JSON text."""
+    """A tool call, without its arguments."""
 
     id: str
     name: str
-    arguments: str
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Piece:
 
     Attributes:
         kind: "content", "reasoning" or "tool".
-        text: empty for a tool call.
-        call: of kind "tool".
+        text: of a tool call, a part of its arguments, which are JSON.
+        call: on the first piece of a tool call.
         events: the tokens whose text ends here.
     """
 
@@ -61,6 +61,8 @@ class Answer:
         in_thought: whether the answer begins inside a thought.
         tool_markers, parse_call: the markers of a tool call and their parser, where tools were offered.
         one_call: end behind the first tool call.
+        follow_calls: makes what follows the arguments of a call while they are written; without it a call comes whole,
+            and one that cannot be parsed as text.
 
     Attributes:
         finish_reason: None until the answer has ended, then "stop", "length", "context" or "tool_calls".
@@ -80,13 +82,15 @@ class Answer:
         tool_markers: tuple[str, str] | None = None,
         parse_call: ParseCall | None = None,
         one_call: bool = False,
+        follow_calls: Callable[[], CallStream] | None = None,
     ):
         self._detokenizer = tokenizer.detokenizer
         self._stop_tokens = frozenset(stop_tokens)
         self._stops = StopStrings(stops)
         self._splitter = Splitter(markers, REASONING if in_thought else CONTENT)
         self._tool_markers, self._parse_call, self._one_call = tool_markers, parse_call, one_call
-        self._call_text: str | None = None
+        self._follow_calls = follow_calls or (lambda: CallStream(()))
+        self._call: CallStream | None = None
         self._pending: list[Event] = []
         self._fresh = {CONTENT: True, REASONING: True}
         self.finish_reason: str | None = None
@@ -125,9 +129,8 @@ class Answer:
 
     def _piece(self, kind: str, text: str) -> list[Piece]:
         if kind == TOOL:
-            self._call_text = (self._call_text or "") + text
-            return []
-        pieces = self._closed_call() if self._call_text is not None else []
+            return self._call_grown(text)
+        pieces = self._closed_call() if self._call is not None else []
         if self.finish_reason or not text:
             return pieces
         # Templates put line breaks around thoughts and calls: they are no part of what is said there.
@@ -153,43 +156,60 @@ class Answer:
         events, self._pending = tuple(self._pending), []
         return events
 
+    def _call_grown(self, text: str) -> list[Piece]:
+        if self._call is None:
+            self._call = self._follow_calls()
+        known = self._call.name
+        arguments = self._call.feed(text)
+        if self._call.name is None or (known and not arguments):
+            return []
+        call = None if known else self._new_call(self._call.name)
+        return [Piece(TOOL, arguments, call, self._taken())]
+
+    def _new_call(self, name: str) -> Call:
+        call = Call(f"call_{secrets.token_hex(12)}", name)
+        self.calls.append(call)
+        return call
+
     def _closed_call(self) -> list[Piece]:
-        text, self._call_text = self._call_text or "", None
-        calls = self._parsed(text)
-        if calls is None:
-            # The model's mistake is shown as it stands, not swallowed.
-            opening, closing = self._tool_markers or ("", "")
-            return self._content(f"{opening}{text}{closing}")
+        assert self._call is not None
+        call, self._call = self._call, None
+        pieces: list[Piece] = []
+        if call.name is None:
+            found = self._parsed(call.text)
+            if found is None:
+                # The model's mistake is shown as it stands, not swallowed.
+                opening, closing = self._tool_markers or ("", "")
+                return self._content(f"{opening}{call.text}{closing}")
+            for name, arguments in found[:1] if self._one_call else found:
+                pieces.append(Piece(TOOL, arguments, self._new_call(name), self._taken()))
         self._fresh[CONTENT] = True
         if self._one_call:
-            calls = calls[:1]
             self.finish_reason = TOOL_CALLS
-        self.calls += calls
-        return [Piece(TOOL, "", call, self._taken()) for call in calls]
+        return pieces
 
     def _rest(self) -> list[Piece]:
         """What an answer that ended in the middle of something leaves."""
         pieces: list[Piece] = []
-        if self._call_text is not None:
+        if self._call is not None and self._call.name is None:
             opening = (self._tool_markers or ("", ""))[0]
-            pieces = self._content(f"{opening}{self._call_text}")
-            self._call_text = None
+            pieces = self._content(f"{opening}{self._call.text}")
         return pieces if self._stops.found is not None else pieces + self._shown(self._stops.flush())
 
-    def _parsed(self, text: str) -> list[Call] | None:
+    def _parsed(self, text: str) -> list[tuple[str, str]] | None:
+        """(name, arguments as JSON) of each call in the text; None where there is something else."""
         try:
             parsed: Any = self._parse_call(text) if self._parse_call else None
-            return [_call(item) for item in (parsed if isinstance(parsed, list) else [parsed])]
+            return [_checked(item) for item in (parsed if isinstance(parsed, list) else [parsed])]
         except Exception:
             # Parsers are mlx-lm's, one per model family, and raise whatever a malformed call makes them meet.
             return None
 
 
-def _call(parsed: dict[str, Any]) -> Call:
-    arguments = parsed.get("arguments", {})
-    if not isinstance(arguments, str):
-        arguments = json.dumps(arguments, ensure_ascii=False)
-    name = parsed["name"]
-    if not isinstance(name, str):
-        raise ValueError("a call without a name")
-    return Call(f"call_{secrets.token_hex(12)}", name, arguments)
+def _checked(parsed: dict[str, Any]) -> tuple[str, str]:
+    name, arguments = parsed["name"], parsed.get("arguments", {})
+    if isinstance(arguments, str):
+        arguments = json.loads(arguments)
+    if not isinstance(name, str) or not isinstance(arguments, dict):
+        raise ValueError("not a call")
+    return name, json.dumps(arguments, ensure_ascii=False)

@@ -25,6 +25,7 @@ def plan(service: Service, body: MessagesBody) -> Plan:
         seed=body.seed,
         stops=body.stop_sequences or (),
         tools=_tools(body),
+        stream=bool(body.stream),
         mode=body.mode,
         block_size=body.block_size,
     )
@@ -109,8 +110,7 @@ class MessagesReply:
                 continue
             piece = step[1]
             if piece.call is not None:
-                called = json.loads(piece.call.arguments)
-                blocks.append({"type": "tool_use", "id": piece.call.id, "name": piece.call.name, "input": called})
+                blocks.append({**_empty_block(piece), "input": json.loads(piece.text)})
                 continue
             kind = _BLOCKS[piece.kind]
             if not blocks or blocks[-1]["type"] != kind:
@@ -166,8 +166,8 @@ def _empty_block(piece: Piece) -> dict[str, Any]:
 
 
 def _delta(piece: Piece) -> dict[str, Any]:
-    if piece.call is not None:
-        return {"type": "input_json_delta", "partial_json": piece.call.arguments}
+    if piece.kind == TOOL:
+        return {"type": "input_json_delta", "partial_json": piece.text}
     kind = _BLOCKS[piece.kind]
     return {"type": f"{kind}_delta", kind: piece.text}
 

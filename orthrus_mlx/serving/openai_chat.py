@@ -26,7 +26,7 @@ from .openai_bodies import (
 )
 from .run import Run
 from .service import Plan, Service, Tools
-from .split import CONTENT, REASONING
+from .split import CONTENT, REASONING, TOOL
 
 
 def plan(service: Service, body: ChatBody) -> Plan:
@@ -39,6 +39,7 @@ def plan(service: Service, body: ChatBody) -> Plan:
         [prompt],
         max_tokens=body.max_completion_tokens or body.max_tokens,
         tools=tools,
+        stream=bool(body.stream),
         logprobs=max(1, body.top_logprobs or 0) if body.logprobs else 0,
         **shared_options(service, body),
     )
@@ -136,7 +137,7 @@ class ChatReply:
     def __init__(self, service: Service, body: ChatBody, name: str, run: Run):
         self._vocabulary, self._run, self._body = service.vocabulary, run, body
         self._id, self._created, self._name = f"chatcmpl-{secrets.token_hex(12)}", int(time.time()), name
-        self._called = [0] * len(run.choices)
+        self._called = [-1] * len(run.choices)
 
     async def whole(self) -> dict[str, Any]:
         """The reply in one piece."""
@@ -149,6 +150,8 @@ class ChatReply:
             message = messages[index]
             if piece.call is not None:
                 message.setdefault("tool_calls", []).append(_call(piece))
+            elif piece.kind == TOOL:
+                message["tool_calls"][-1]["function"]["arguments"] += piece.text
             else:
                 field = "content" if piece.kind == CONTENT else "reasoning_content"
                 message[field] = (message.get(field) or "") + piece.text
@@ -186,8 +189,10 @@ class ChatReply:
 
     def _delta(self, index: int, piece: Piece) -> dict[str, Any]:
         if piece.call is not None:
-            position, self._called[index] = self._called[index], self._called[index] + 1
-            return {"tool_calls": [{"index": position, **_call(piece)}]}
+            self._called[index] += 1
+            return {"tool_calls": [{"index": self._called[index], **_call(piece)}]}
+        if piece.kind == TOOL:
+            return {"tool_calls": [{"index": self._called[index], "function": {"arguments": piece.text}}]}
         return {"reasoning_content" if piece.kind == REASONING else "content": piece.text}
 
     def _chunk(self, index: int, delta: dict[str, Any], piece: Piece | None = None, reason: str | None = None) -> bytes:
@@ -218,7 +223,7 @@ class ChatReply:
 def _call(piece: Piece) -> dict[str, Any]:
     call = piece.call
     assert call is not None
-    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": piece.text}}
 
 
 def finish_reason(reason: str | None) -> str | None:

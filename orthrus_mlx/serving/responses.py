@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from .answer import Piece
@@ -41,6 +42,7 @@ def plan(service: Service, body: ResponsesBody) -> Plan:
         seed=body.seed,
         grammar=_grammar(body),
         tools=tools,
+        stream=bool(body.stream),
         logprobs=max(1, body.top_logprobs or 0) if _LOGPROBS in (body.include or ()) else 0,
         mode=body.mode,
         block_size=body.block_size,
@@ -129,7 +131,7 @@ class ResponsesReply:
             yield sse({**event, "sequence_number": self._sent}, event["type"])
             self._sent += 1
 
-    async def _told(self):
+    async def _told(self) -> AsyncGenerator[dict[str, Any]]:
         output: list[dict[str, Any]] = []
         yield {"type": "response.created", "response": self._response("in_progress", output)}
         yield {"type": "response.in_progress", "response": self._response("in_progress", output)}
@@ -140,34 +142,31 @@ class ResponsesReply:
                 continue
             piece = step[1]
             if piece.kind != kind or piece.call is not None:
-                if kind is not None and kind != TOOL:
-                    for event in _closed(output, kind):
-                        yield event
+                for event in _closed(output) if output else ():
+                    yield event
                 kind = piece.kind
                 output.append(_opened_item(piece))
-                for event in _opened(output, piece):
+                for event in _opened(output):
                     yield event
-            if piece.call is not None:
-                for event in _called(output, piece):
-                    yield event
-            else:
-                yield self._grown(output, piece)
-        if kind is not None and kind != TOOL:
-            for event in _closed(output, kind):
-                yield event
+            yield self._grown(output, piece)
+        for event in _closed(output) if output else ():
+            yield event
         cut = self._run.choices[0].answer.finish_reason in (LENGTH, CONTEXT)
         status = "incomplete" if cut else "completed"
         yield {"type": f"response.{status}", "response": self._response(status, output)}
 
     def _grown(self, output: list[dict[str, Any]], piece: Piece) -> dict[str, Any]:
+        place = {**_place(output), "delta": piece.text}
+        if piece.kind == TOOL:
+            output[-1]["arguments"] += piece.text
+            return {"type": "response.function_call_arguments.delta", **place}
         part = output[-1]["content"][0]
         part["text"] += piece.text
-        place = {**_place(output), "content_index": 0, "delta": piece.text}
         if piece.kind == REASONING:
-            return {"type": "response.reasoning_text.delta", **place}
+            return {"type": "response.reasoning_text.delta", **place, "content_index": 0}
         listed = [self._logprob(event) for event in piece.events] if self._with_logprobs else []
         part["logprobs"] += listed
-        return {"type": "response.output_text.delta", **place, "logprobs": listed}
+        return {"type": "response.output_text.delta", **place, "content_index": 0, "logprobs": listed}
 
     def _logprob(self, event: Event) -> dict[str, Any]:
         top = event.top_logprobs[: self._body.top_logprobs or 0]
@@ -223,44 +222,33 @@ def _place(output: list[dict[str, Any]]) -> dict[str, Any]:
     return {"item_id": output[-1]["id"], "output_index": len(output) - 1}
 
 
-def _opened(output: list[dict[str, Any]], piece: Piece) -> list[dict[str, Any]]:
+def _opened(output: list[dict[str, Any]]) -> list[dict[str, Any]]:
     item = output[-1]
-    bare = item if piece.call is not None else {**item, "content": []}
-    events = [{"type": "response.output_item.added", "output_index": len(output) - 1, "item": dict(bare)}]
-    if piece.call is None:
-        part = dict(item["content"][0])
-        events.append({"type": "response.content_part.added", **_place(output), "content_index": 0, "part": part})
-    return events
+    if "content" not in item:
+        return [{"type": "response.output_item.added", "output_index": len(output) - 1, "item": dict(item)}]
+    added = {"type": "response.output_item.added", "output_index": len(output) - 1, "item": {**item, "content": []}}
+    part = dict(item["content"][0])
+    return [added, {"type": "response.content_part.added", **_place(output), "content_index": 0, "part": part}]
 
 
-def _called(output: list[dict[str, Any]], piece: Piece) -> list[dict[str, Any]]:
-    assert piece.call is not None
-    item, arguments = output[-1], piece.call.arguments
-    item |= {"arguments": arguments, "status": "completed"}
-    delta = {"type": "response.function_call_arguments.delta", **_place(output), "delta": arguments}
-    done = {
-        "type": "response.function_call_arguments.done",
-        **_place(output),
-        "arguments": arguments,
-        "name": item["name"],
-    }
-    return [delta, done, {"type": "response.output_item.done", "output_index": len(output) - 1, "item": dict(item)}]
-
-
-def _closed(output: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
-    item = output[-1]
-    part = item["content"][0]
-    place = {**_place(output), "content_index": 0}
-    if kind == REASONING:
-        done = {"type": "response.reasoning_text.done", **place, "text": part["text"]}
-    else:
+def _closed(output: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    item, place = output[-1], _place(output)
+    if item["type"] == "function_call":
         item["status"] = "completed"
-        done = {"type": "response.output_text.done", **place, "text": part["text"], "logprobs": part["logprobs"]}
-    return [
-        done,
-        {"type": "response.content_part.done", **place, "part": dict(part)},
-        {"type": "response.output_item.done", "output_index": len(output) - 1, "item": dict(item)},
-    ]
+        called = {"name": item["name"], "arguments": item["arguments"]}
+        events = [{"type": "response.function_call_arguments.done", **place, **called}]
+    else:
+        part = dict(item["content"][0])
+        place["content_index"] = 0
+        kind, listed = "reasoning_text", {}
+        if item["type"] == "message":
+            item["status"] = "completed"
+            kind, listed = "output_text", {"logprobs": part["logprobs"]}
+        events = [
+            {"type": f"response.{kind}.done", **place, "text": part["text"], **listed},
+            {"type": "response.content_part.done", **place, "part": part},
+        ]
+    return [*events, {"type": "response.output_item.done", "output_index": len(output) - 1, "item": dict(item)}]
 
 
 def usage(run: Run) -> dict[str, Any]:

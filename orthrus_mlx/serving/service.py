@@ -15,6 +15,7 @@ from mlx_lm.sample_utils import make_logits_processors
 from ..prompts import opens_thought, render, think_markers
 from ..sampling import Sampling
 from .answer import Answer, ParseCall
+from .call_stream import CallStream
 from .engine import Engine, EngineRequest, TooLarge
 from .errors import HttpError
 from .grammar import GrammarCompiler, GrammarText, behind_thought, tool_calls
@@ -192,6 +193,7 @@ class Service:
         stops: Sequence[str] = (),
         grammar: GrammarText | None = None,
         tools: Tools | None = None,
+        stream: bool = False,
         chat: bool = True,
         logprobs: int = 0,
         mode: str | None = None,
@@ -203,6 +205,7 @@ class Service:
             max_tokens, sampling, mode: where they say nothing, the defaults hold; `sampling` has `Sampling`'s names.
             seed: of the first choice, modulo 2**32; the others count on from it. Default: a random one.
             processors: for mlx-lm's `make_logits_processors`.
+            stream: whether tool calls are to be told of while they are written.
             chat: whether thoughts and tool calls are taken out of the text.
 
         Raises:
@@ -240,6 +243,7 @@ class Service:
             for i in range(choices)
         ]
         calls = self.tool_markers if chat and tools.definitions else None
+        names = frozenset(definition["function"]["name"] for definition in tools.definitions)
         make_answer = partial(
             Answer,
             self.tokenizer,
@@ -250,6 +254,7 @@ class Service:
             tool_markers=calls,
             parse_call=self._parser(tools) if calls else None,
             one_call=tools.one,
+            follow_calls=partial(CallStream, names) if calls and stream and self._calls_are_json else None,
         )
         return Plan(requests, choices, make_answer, seed)
 
@@ -261,10 +266,15 @@ class Service:
         """As in mlx-lm: XTC must not take away the ways to end a line or the text."""
         return (*self.tokenizer.encode("\n", add_special_tokens=False), *self.tokenizer.eos_token_ids)
 
+    @property
+    def _calls_are_json(self) -> bool:
+        parser = self.tokenizer.tool_parser
+        return parser is not None and parser.__module__ == _JSON_CALLS
+
     def _call_grammar(self, tools: Tools, grammar: GrammarText | None) -> GrammarText:
         if grammar is not None:
             raise HttpError(400, "response_format: not together with a tool_choice that demands a call")
-        if self.tokenizer.tool_parser is None or self.tokenizer.tool_parser.__module__ != _JSON_CALLS:
+        if not self._calls_are_json:
             raise HttpError(400, "tool_choice: this model's form of calls cannot be enforced; use auto or none")
         functions = [d["function"] for d in tools.definitions if d["function"]["name"] in tools.must]
         chosen = [(f["name"], f.get("parameters") or {"type": "object"}) for f in functions]
