@@ -18,7 +18,8 @@ from .decoding.alone import Generation
 from .decoding.choice import StepwiseChoice
 from .decoding.constraint import Constraint
 from .decoding.loop import Decoder, Emission
-from .decoding.policy import make_policy
+from .decoding.model_policy import make_policy
+from .decoding.ngram import NGramIndex
 from .decoding.prefill import Progress
 from .decoding.stats import DecodeStats
 from .errors import RequestError
@@ -256,12 +257,14 @@ class _Session:
         self.stats = stats if stats is not None else DecodeStats()
         self.stats.mode, self.stats.exactness = mode, str(exactness)
         self._step_size, self._progress = prefill_step_size, prompt_progress_callback
+        policy = make_policy(model, mode, rows, exactness, sampled=temperature != 0)
         decoder = Decoder(
             model,
             self.cache,
             # An opaque sampler's own randomness cannot be shared with the draft: the likeliest token is the best guess.
             sampling=Sampling() if sampler else sampling,
-            policy=make_policy(mode, rows),
+            policy=policy,
+            ngrams=NGramIndex() if policy.learns else None,
             exactness=exactness,
             block_size=rows,
             stop_tokens=stop_tokens,

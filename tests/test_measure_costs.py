@@ -11,7 +11,7 @@ from orthrus_mlx.decoding import measure_costs as measuring
 from orthrus_mlx.decoding.auto_policy import AutoPolicy
 from orthrus_mlx.decoding.costs import AR, DIFFUSION
 from orthrus_mlx.decoding.measure_costs import BUDGET, measure_costs
-from orthrus_mlx.decoding.model_policy import costs_of, memory_of, model_policy
+from orthrus_mlx.decoding.model_policy import costs_of, make_policy, memory_of
 from orthrus_mlx.decoding.policy import FixedPolicy
 from orthrus_mlx.exactness import Exactness
 from orthrus_mlx.kernels import tuning
@@ -36,7 +36,10 @@ class Device:
             self.runs.append((view, rows, context))
 
     def measure(self, most_rows: int = 32, draft_rows: int = 32, **settings):
-        return measure_costs(self.run, most_rows=most_rows, draft_rows=draft_rows, now=lambda: self.now, **settings)
+        costs, self.settled = measure_costs(
+            self.run, most_rows=most_rows, draft_rows=draft_rows, now=lambda: self.now, **settings
+        )
+        return costs
 
 
 def test_a_fast_device_is_measured_exactly():
@@ -46,6 +49,7 @@ def test_a_fast_device_is_measured_exactly():
         assert costs.cost(AR, rows, 0) == pytest.approx(1e3 * device.seconds(rows, 0))
         assert costs.cost(DIFFUSION, rows, 2000) == pytest.approx(1e3 * device.seconds(rows, 2000))
     assert costs.sync_ms == pytest.approx(0.1)
+    assert device.settled
 
 
 @given(st.floats(1e-4, 0.15), st.floats(0, 1.0), st.floats(0, 1e-5), st.floats(0, 0.02))
@@ -61,6 +65,7 @@ def test_a_device_too_slow_for_wide_passes_is_extrapolated():
     device = Device(0.2, 0.2)
     costs = device.measure()
     assert max(rows for _, rows, _ in device.runs) == 4
+    assert not device.settled, "one run may have met a busy moment: nothing to keep on disk"
     assert costs.cost(DIFFUSION, 32, 0) == pytest.approx(32 * 200, rel=0.01)
 
 
@@ -115,8 +120,8 @@ def test_another_model_or_padding_is_not_mistaken_for_it(cache_home):
 
 def test_modes_have_their_policies(cache_home):
     model = fresh_model()
-    assert isinstance(model_policy(model, "ar", 16, EXACT, sampled=False), FixedPolicy)
-    assert isinstance(model_policy(model, "diffusion", 16, EXACT, sampled=False), FixedPolicy)
-    assert isinstance(model_policy(model, "auto", 1, EXACT, sampled=False), FixedPolicy)
-    assert isinstance(model_policy(model, "auto", 16, EXACT, sampled=False), AutoPolicy)
+    assert isinstance(make_policy(model, "ar", 16, EXACT, sampled=False), FixedPolicy)
+    assert isinstance(make_policy(model, "diffusion", 16, EXACT, sampled=False), FixedPolicy)
+    assert isinstance(make_policy(model, "auto", 1, EXACT, sampled=False), FixedPolicy)
+    assert isinstance(make_policy(model, "auto", 16, EXACT, sampled=False), AutoPolicy)
     assert memory_of(model) is memory_of(model)

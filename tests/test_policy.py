@@ -7,14 +7,14 @@ import tiny
 
 from orthrus_mlx import generation
 from orthrus_mlx.decoding.loop import _Clock
-from orthrus_mlx.decoding.policy import FixedPolicy, make_policy
+from orthrus_mlx.decoding.policy import FixedPolicy
 from orthrus_mlx.decoding.stats import DecodeStats
 from orthrus_mlx.decoding.steps import AR, CHAIN, Situation
 from orthrus_mlx.generation import mlx_generate
 
 
-def test_modes_have_their_policies():
-    ar, block = (make_policy(mode, 16).step(Situation(0, 100)) for mode in ("ar", "diffusion"))
+def test_a_fixed_policy_always_takes_the_same_step():
+    ar, block = (FixedPolicy(rows).step(Situation(0, 100)) for rows in (1, 16))
     assert ar.kind == AR
     assert (block.kind, block.draft_rows, block.verify_rows) == (CHAIN, 16, 16)
 

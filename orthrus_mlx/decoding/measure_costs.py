@@ -33,8 +33,8 @@ def measure_costs(
     contexts: Sequence[int] = CONTEXTS,
     budget: float = BUDGET,
     now: Callable[[], float] = time.perf_counter,
-) -> CostTable:
-    """Time passes on the loaded model.
+) -> tuple[CostTable, bool]:
+    """Time passes on the loaded model: their costs, and whether each was timed more than once, so worth keeping.
 
     Args:
         run: (view, rows, context) runs a pass and waits for it. With 0 rows it only waits for the device, as a pass
@@ -56,12 +56,12 @@ def measure_costs(
             if now() + expected > start + FIRST_ROUND * budget:
                 continue
         found[key] = _milliseconds(run, *key, now)
-    for _ in range(ROUNDS - 1):
+    for further in range(ROUNDS - 1):
         for key, ms in found.items():
             if now() + ms / 1e3 > start + budget:
-                return _table(found, sync_ms)
+                return _table(found, sync_ms), further > 0
             found[key] = min(ms, _milliseconds(run, *key, now))
-    return _table(found, sync_ms)
+    return _table(found, sync_ms), True
 
 
 def _table(found: Mapping[tuple[str, int, int], float], sync_ms: float) -> CostTable:

@@ -15,7 +15,7 @@ from ..config import MAX_BLOCK_SIZE
 from ..errors import OrthrusError
 from ..exactness import Exactness
 from ..kernels.tuning import recall, remember
-from ..model import Model
+from ..model import Model, OrthrusModel
 from ..passes import Block, run_pass
 from ..weights import AR, DIFFUSION
 from .auto_policy import AutoPolicy
@@ -30,7 +30,7 @@ CACHE_BYTES = 256 * 2**20
 """Most bytes of cached keys and values that passes are timed with; longer contexts are extrapolated."""
 
 
-def model_policy(model: Model, mode: str, block_rows: int, exactness: Exactness, *, sampled: bool) -> Policy:
+def make_policy(model: Model, mode: str, block_rows: int, exactness: Exactness, *, sampled: bool) -> Policy:
     """The policy of a decoding mode: "ar", "diffusion" or "auto".
 
     Args:
@@ -76,16 +76,21 @@ def _recalled_or_measured(model: Model, exactness: Exactness) -> CostTable:
         with suppress(OrthrusError):
             return CostTable.from_dict(entry)
     args = model.args
-    row_bytes = 2 * len(model.layers) * args.num_key_value_heads * args.head_dim * _dtype(model).size
+    attention = model.layers[0].self_attn
+    row_bytes = 2 * len(model.layers) * attention.n_kv_heads * attention.head_dim * _dtype(model).size
     fitting = min(CACHE_BYTES // row_bytes, args.context_length - MAX_BLOCK_SIZE)
-    table = measure_costs(
+    if type(model.model) is not OrthrusModel:
+        # A model divided among machines has caches elsewhere, too, that cannot be filled from here.
+        fitting = 0
+    table, settled = measure_costs(
         _runner(model, exactness),
         most_rows=exactness.most(MAX_BLOCK_SIZE),
         draft_rows=MAX_BLOCK_SIZE if args.has_diffusion_view else 1,
         padded=exactness.padded,
         contexts=[context for context in CONTEXTS if context <= fitting],
     )
-    remember(what, table.to_dict())
+    if settled:
+        remember(what, table.to_dict())
     return table
 
 
@@ -126,7 +131,8 @@ def _filled(model: Model, context: int) -> KVCache:
     cache.offset = context
     if context:
         rows = -(-(context + MAX_BLOCK_SIZE) // CHUNK) * CHUNK
-        shape = (1, model.args.num_key_value_heads, rows, model.args.head_dim)
+        attention = model.layers[0].self_attn
+        shape = (1, attention.n_kv_heads, rows, attention.head_dim)
         for layer in cache.layers:
             layer.keys, layer.values = mx.zeros(shape, _dtype(model)), mx.zeros(shape, _dtype(model))
         mx.eval(cache.arrays)

@@ -1,8 +1,8 @@
-"""What each cycle does. Any answer is lossless (rule A), so a policy may be wrong, only slower. No device code."""
+"""The policy of modes "ar" and "diffusion"; mode "auto" has `auto_policy`. No device code."""
 
 from __future__ import annotations
 
-from .steps import AR, CHAIN, Candidates, Draft, Outcome, Policy, Situation, Step
+from .steps import AR, CHAIN, Candidates, Draft, Outcome, Situation, Step
 
 
 class FixedPolicy:
@@ -22,8 +22,3 @@ class FixedPolicy:
 
     def observe(self, outcome: Outcome) -> None:
         pass
-
-
-def make_policy(mode: str, block_rows: int) -> Policy:
-    """The policy of a decoding mode: "ar", "diffusion" or "auto"."""
-    return FixedPolicy(block_rows if mode != "ar" else 1)
