@@ -9,8 +9,6 @@ valid cache.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models import cache as mlx_lm_cache
 
+from .atomic_file import replacing
 from .errors import CheckpointError, RequestError
 from .safetensors_file import read_header
 
@@ -186,16 +185,8 @@ class KVCache(Sequence[LayerCache]):
             raise RequestError(f"{path}: there is no folder {path.parent}")
         caches = [mlx_lm_cache.KVCache() for _ in self.layers]
         self.write_to(caches)
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".safetensors")
-        os.close(handle)
-        try:
-            mlx_lm_cache.save_prompt_cache(partial, caches, metadata)
-            with Path(partial).open("rb") as f:
-                os.fsync(f.fileno())
-            Path(partial).replace(path)
-        except BaseException:
-            Path(partial).unlink(missing_ok=True)
-            raise
+        with replacing(path) as partial:
+            mlx_lm_cache.save_prompt_cache(str(partial), caches, metadata)
 
     @classmethod
     def load(cls, path: str | Path) -> tuple[KVCache, dict[str, str]]:

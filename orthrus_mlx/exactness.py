@@ -18,7 +18,8 @@ from . import exactness_notes
 from .cache import KVCache
 from .config import MAX_BLOCK_SIZE
 from .model import Model
-from .passes import target_pass
+from .passes import Block, run_pass, target_pass
+from .trees import paths
 
 PROBE_WIDTHS = (1, 2, 3, 5, 8, 16, 32)
 ROW_CLASSES = (16, 32)
@@ -38,6 +39,9 @@ class Place:
 PLACES = (Place(7, 40), Place(1018, 12), Place(4090, 12))
 """Odd lengths, so that blocks do not start on a tile boundary of the cache; and on both sides of 1,024 and 4,096
 keys, where attention kernels of Metal change their plan."""
+
+PROBE_TREE = (-1, 0, *range(14))
+"""Two branches, row by row in turn: no node but the first stands where a chain would have it."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,30 @@ def probe(model: Model) -> Exactness:
             evidence = f"blocks of {_listed(widths)} rows padded to {rows}, {behind}: equal bits"
             return Exactness("row-class", rows, evidence)
     return Exactness("inexact", None, f"{difference} differ from one-row blocks, padded or not")
+
+
+def trees_agree(model: Model, exactness: Exactness) -> bool:
+    """Whether the rows of a tree have the bits of the chains that its paths are. Probed once per loaded model.
+
+    Where passes are not lossless anyway there is nothing to lose: True.
+    """
+    if not exactness.lossless:
+        return True
+    found = getattr(model, "_trees_agree", None)
+    if found is None:
+        places = [p for p in PLACES if p.prefix + MAX_BLOCK_SIZE <= model.args.context_length]
+        found = model._trees_agree = all(_tree_agrees(model, place.prefix, exactness.rows) for place in places)
+    return found
+
+
+def _tree_agrees(model: Model, prefix: int, rows: int | None) -> bool:
+    text, cache = _text(model.args.vocab_size, len(PROBE_TREE)), _filled(model, prefix)
+    (tree,) = run_pass(model, [Block(cache, text, parents=PROBE_TREE)], rows)
+    for path in map(mx.array, paths(PROBE_TREE)):
+        (chain,) = run_pass(model, [Block(cache, text[path])], rows)
+        if not _same(tree[path], chain):
+            return False
+    return True
 
 
 def _difference(

@@ -15,7 +15,7 @@ from orthrus_mlx import exactness_notes
 from orthrus_mlx.acceleration import accelerate
 from orthrus_mlx.cache import KVCache
 from orthrus_mlx.decoding.stats import DecodeStats
-from orthrus_mlx.exactness import OFF, PROBE_WIDTHS, Exactness, exactness_of, probe
+from orthrus_mlx.exactness import OFF, PROBE_WIDTHS, Exactness, exactness_of, probe, trees_agree
 from orthrus_mlx.generation import mlx_generate, stream_generate
 from orthrus_mlx.model import Model
 
@@ -302,3 +302,22 @@ def test_padding():
     assert [Exactness("row-class", 16).padded(n) for n in (1, 16)] == [16, 16]
     assert [Exactness("row-class", 16).most(n) for n in (2, 16, 32)] == [2, 16, 16]
     assert (OFF.padded(7), OFF.most(32), OFF.lossless) == (7, 32, False)
+
+
+@pytest.mark.parametrize("rows", [None, 16])
+def test_trees_are_compared_with_the_chains_they_are_made_of(rows, monkeypatch):
+    model = tiny.build(tiny.config(), tiny.weights(tiny.config(), 3))
+    exactness = Exactness("row-class", 16) if rows else Exactness("row-exact")
+    assert trees_agree(model, exactness)
+
+    # A backend that adds up a tree's keys in the order of its nodes: the branches see each other.
+    def in_node_order(q, k, v, layer, *, causal, parents, keep, scale):
+        keys, values = layer.update_and_fetch(k, v)
+        mask = "causal" if causal and q.shape[2] > 1 else None
+        return mx.fast.scaled_dot_product_attention(q, keys, values, scale=scale, mask=mask)
+
+    wrong = tiny.build(tiny.config(), tiny.weights(tiny.config(), 3))
+    for layer in wrong.layers:
+        layer.self_attn.block_attention = in_node_order
+    assert not trees_agree(wrong, exactness)
+    assert trees_agree(wrong, OFF), "what was waived is not probed"
