@@ -11,7 +11,8 @@ import numpy as np
 from ..cache import KVCache
 from ..decoding.choice import StepwiseChoice
 from ..decoding.loop import Decoder, Emission, Emit, Pass, Read, Steps
-from ..decoding.policy import make_policy
+from ..decoding.model_policy import make_policy
+from ..decoding.ngram import NGramIndex
 from ..decoding.stats import DecodeStats
 from ..exactness import Exactness
 from ..generation import block_rows
@@ -43,11 +44,13 @@ class Job:
         self.stats = DecodeStats(mode=request.mode, exactness=str(exactness))
         rows = block_rows(model, request.mode, request.block_size)
         processors = request.logits_processors
+        policy = make_policy(model, request.mode, rows, exactness, sampled=not request.sampling.greedy)
         self._decoder = Decoder(
             model,
             cache,
             sampling=request.sampling,
-            policy=SharedRows(make_policy(request.mode, rows), load),
+            policy=SharedRows(policy, load),
+            ngrams=NGramIndex() if policy.learns else None,
             exactness=exactness,
             block_size=rows,
             stop_tokens=request.stop_tokens,
