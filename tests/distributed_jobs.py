@@ -15,9 +15,10 @@ from orthrus_mlx import KVCache, RequestError, exactness_of, mlx_generate, strea
 from orthrus_mlx.distributed import join, load
 from orthrus_mlx.model import Model
 from orthrus_mlx.passes import Block, run_pass
+from orthrus_mlx.sharding import summed
 from orthrus_mlx.weights import DIFFUSION
 
-LONG = 40
+LONG = 30
 
 
 def decode(folder: Path) -> None:
@@ -27,7 +28,7 @@ def decode(folder: Path) -> None:
     model, tokenizer = load(folder, ranks)
     found: dict = {"exactness": str(exactness_of(model)), "evidence": exactness_of(model).evidence}
 
-    def tokens(count: int = 16, prompt: int = 1, **options) -> list[int]:
+    def tokens(count: int = 12, prompt: int = 1, **options) -> list[int]:
         return list(mlx_generate(model, [5, 9, 2 * prompt, 7, prompt], None, count, **options))
 
     for temperature in (0.0, 1.0):
@@ -62,7 +63,7 @@ def decode(folder: Path) -> None:
     found["trimmed cache"] = [first, again]
 
     found["processor"] = [
-        tokens(mode=mode, logits_processors=[lambda seen, logits: logits.at[:, seen[-1]].add(-100.0)])
+        tokens(mode=mode, logits_processors=[lambda seen, logits: logits.at[:, seen].add(-100.0)])
         for mode in ("ar", "diffusion")
     ]
     found["tree and company"] = tree_and_company(model)
@@ -105,6 +106,19 @@ def modes(folder: Path) -> None:
     print(json.dumps(found), flush=True)
 
 
+def sums(_: Path) -> None:
+    """Whether the sum of the ranks' rows has the bits of each row's own sum, wherever in a pass the row stands."""
+    ranks = join()
+    assert ranks is not None
+    x = mx.random.normal((1, 8, 64), key=mx.random.key(ranks.rank))
+    whole = summed(x, ranks.group)
+    rows = [summed(x[:, i : i + 1], ranks.group) for i in range(8)]
+    equal = bool(mx.array_equal(whole, mx.concatenate(rows, axis=1)).item())
+    right = bool(mx.allclose(whole, mx.distributed.all_sum(x, group=ranks.group), atol=1e-5).item())
+    if ranks.leads:
+        print(json.dumps({"equal bits": equal, "the sum": right}), flush=True)
+
+
 def endless(folder: Path) -> None:
     """Generate for ever; each rank leaves its process id beside the folder."""
     rank = os.environ["MLX_RANK"]
@@ -124,4 +138,5 @@ def fails_on_rank_1(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    {"decode": decode, "modes": modes, "endless": endless, "fails": fails_on_rank_1}[sys.argv[1]](Path(sys.argv[2]))
+    jobs = {job.__name__: job for job in (decode, modes, sums, endless, fails_on_rank_1)}
+    jobs[sys.argv[1]](Path(sys.argv[2]))

@@ -157,6 +157,9 @@ def _prepare(args: argparse.Namespace) -> _Bench:
     loaded = open_model(args.model, args.revision)
     own = loaded.model.args
     modes = chosen("--modes", args.modes, MODES if own.has_diffusion_view else (MLX_LM, "ar"))
+    if args.modes is None and loaded.ranks > 1:
+        # It would hold the whole model in one process, beside a part of it.
+        modes.remove(MLX_LM)
     sizes = _block_sizes(args.block_sizes, own.block_size, covered="diffusion" in modes)
     reference = None
     if MLX_LM in modes:
@@ -169,8 +172,9 @@ def _prepare(args: argparse.Namespace) -> _Bench:
         raise BenchmarkError("no prompt of these workloads and formats fits the model's context")
 
     machine, exactness = describe_machine(), exactness_of(loaded.model)
+    over = f", over {loaded.ranks} ranks" if loaded.ranks > 1 else ""
     settings = {
-        "model": model_digest(folder),
+        "model": model_digest(folder) + over,
         "code": code_digest(),
         "machine": f"{platform.system()} {platform.machine()}",
         **{label: machine[label] for label in ("device", "mlx", "mlx-lm")},
@@ -183,7 +187,7 @@ def _prepare(args: argparse.Namespace) -> _Bench:
         "exactness": str(exactness),
     }
     about = machine | {
-        "model": f"{loaded.name}, {describe_weights(loaded.model)}",
+        "model": f"{loaded.name}, {describe_weights(loaded.model)}{over}",
         "kernels": "; ".join(loaded.model.kernels.notes),
         "exactness": f"{exactness} ({exactness.evidence})",
         "prompts": name,

@@ -18,11 +18,12 @@ from .progress import spinner
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to answer; `name` is what the user called it."""
+    """A model ready to answer; `name` is what the user called it, `ranks` how many processes hold it."""
 
     model: Model
     tokenizer: Any
     name: str
+    ranks: int = 1
 
 
 def model_folder(name: str | None, revision: str | None) -> Path:
@@ -54,4 +55,4 @@ def open_model(name: str | None, revision: str | None) -> LoadedModel:
             model, tokenizer = distributed.load(source, ranks, revision=revision)
     with spinner("Comparing the bits of passes of different widths"):
         exactness_of(model)
-    return LoadedModel(model, tokenizer, shown)
+    return LoadedModel(model, tokenizer, shown, 1 if ranks is None else ranks.size)

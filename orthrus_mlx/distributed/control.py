@@ -14,7 +14,6 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any
@@ -105,14 +104,6 @@ def end_job(message: str) -> None:
         sys.stderr.write(f"orthrus-mlx: error: {message}\n")
         sys.stderr.flush()
         os._exit(1)
-
-
-def deadline(seconds: float, message: Callable[[], str]) -> threading.Timer:
-    """A running timer that ends the job; cancel it when the danger is over."""
-    timer = threading.Timer(seconds, lambda: end_job(message()))
-    timer.daemon = True
-    timer.start()
-    return timer
 
 
 def let_the_lost_speak() -> None:

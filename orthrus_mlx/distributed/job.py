@@ -19,7 +19,8 @@ from typing import Any, NoReturn, cast
 import mlx.core as mx
 
 from ..errors import OrthrusError, RanksError
-from .control import Connection, before_a_trace, deadline, end_job
+from .control import Connection, before_a_trace, end_job
+from .deadline import deadline
 
 START_SECONDS = 120.0
 """How long ranks wait for each other at the start; machines come up, and import MLX, at different speeds."""
@@ -148,16 +149,12 @@ def join() -> Ranks | None:
     if launch is None:
         return None
     rank = os.environ["MLX_RANK"]
-    waiting = deadline(
-        START_SECONDS, lambda: f"rank {rank}: not all ranks came within {START_SECONDS:.0f} s; see their messages"
-    )
+    late = f"rank {rank}: not all ranks came within {START_SECONDS:.0f} s; are their machines up, their ports open?"
     try:
-        group = mx.distributed.init(strict=True, backend=launch.backend)
-        return Ranks(group, launch.leader)
+        with deadline(START_SECONDS, late):
+            return Ranks(mx.distributed.init(strict=True, backend=launch.backend), launch.leader)
     except (RuntimeError, ValueError, OSError) as error:
         raise RanksError(f"rank {rank}: cannot join the {launch.backend} group ({error})") from error
-    finally:
-        waiting.cancel()
 
 
 def _end_at_failure(connection: Connection) -> None:

@@ -51,14 +51,13 @@ def load(
         config = read_config(folder)
         model = load_model(folder, config, read=lambda m, tensors: read_part(ranks, m, tensors))
         accelerate(model, kernels)
-        tokenizer = load_tokenizer(folder, config)
         if not ranks.leads:
             # Ctrl-C reaches every rank of a terminal; what it means is the leader's to decide.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
     if not ranks.leads:
         _follow_to_the_end(model, ranks)
     model.model = _LeadingModel.adopting(model.model, ranks)
-    return model, tokenizer
+    return model, load_tokenizer(folder, config)
 
 
 def _follow_to_the_end(model: Model, ranks: Ranks) -> NoReturn:
