@@ -35,6 +35,7 @@ struct PlainRows {
 };
 
 // Rows of MLX's affine quantisation along D: BITS-bit values in 32-bit words, a scale and a bias per GROUP values.
+// Runs of N values begin at multiples of N, so that each word of one is read once.
 // Scales is the buffers' pointer type: MLX puts fewer than 8 of them, a small model's single row, into `constant`.
 template <typename Scales, int D, int BITS, int GROUP>
 struct QuantizedRows {
@@ -47,9 +48,12 @@ struct QuantizedRows {
     const size_t at = size_t(row) * D + d;
     const float scale = float(scales[at / GROUP]);
     const float bias = float(biases[at / GROUP]);
+    uint word = 0;
 #pragma unroll
     for (int i = 0; i < N; ++i) {
-      const uint word = words[(at + i) * BITS / 32];
+      if (i % (32 / BITS) == 0) {
+        word = words[(at + i) * BITS / 32];
+      }
       const uint q = (word >> ((d + i) * BITS % 32)) & ((1u << BITS) - 1);
       out[i] = fma(float(q), scale, bias);
     }
