@@ -277,7 +277,7 @@ def test_a_cache_that_does_not_exist_yet_is_empty() -> None:
         ("fma", 2, 32, 128, 0, 1),
         ("fma", 4, 16, 128, 0, 1),
         *((family, repeats, rows, 64, 0, 1) for family in FAMILIES for repeats, rows in ((1, 32), (4, 1), (8, 8))),
-        ("fma", 4, 1, 64, 4, 1),
+        ("fma", 4, 1, 128, 4, 1),
         ("fma", 4, 16, 64, 8, 1),
         ("mma", 2, 1, 64, 8, 1),
         ("mma", 8, 16, 64, 0, 1),
