@@ -32,8 +32,8 @@ MARGIN = 1.03
 INCOME = 0.015
 """Share of the time of one-token steps that may be spent on drafts that lose."""
 
-MOST_CREDIT = 8.0
-GAIN_AT_RISK = 0.25
+MOST_CREDIT = 12.0
+GAIN_AT_RISK = 0.5
 """A text may lose again this many one-token steps, or this share, of what it has gained and put by."""
 
 RECHECK = 4
