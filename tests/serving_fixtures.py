@@ -56,10 +56,10 @@ def scripted(thinking_model) -> Iterator[Callable[..., Running]]:
 
     with ExitStack() as stack:
 
-        def start(script, *, gate=None, limits=LIMITS, **options) -> Running:
+        def start(script, *, gate=None, limits=LIMITS, defaults=None, **options) -> Running:
             say = script if callable(script) else lambda request: script
             engine = ScriptedEngine(thinking_model[1], say, gate=gate)
-            service = Service(engine, thinking_model[1], ["tiny", "default_model"], limits=limits)
+            service = Service(engine, thinking_model[1], ["tiny", "default_model"], defaults, limits)
             return stack.enter_context(running(service, **options))
 
         yield start

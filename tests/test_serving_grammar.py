@@ -243,6 +243,16 @@ def test_json_object_regex_and_choice_are_kept_to(thinking, mode):
     assert said({"type": "json_object"}).startswith("{")
 
 
+def test_log_probabilities_under_a_grammar_are_the_models_own(thinking):
+    form = {"type": "choice", "choices": ["hello", "who are you"]}
+    options = {"max_tokens": 30, "chat_template_kwargs": {"enable_thinking": False}}
+    reply = thinking.chat(response_format=form, logprobs=True, top_logprobs=20, **options)
+    entries = reply.json()["choices"][0]["logprobs"]["content"]
+    # What the grammar forbids is listed, too, and may be likelier than what it made the model say.
+    assert all(len(entry["top_logprobs"]) == 20 for entry in entries)
+    assert any(entry["logprob"] < entry["top_logprobs"][-1]["logprob"] for entry in entries)
+
+
 ADD = {
     "type": "function",
     "function": {

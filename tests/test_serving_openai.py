@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from orthrus_mlx import mlx_generate
+from orthrus_mlx.serving.service import Defaults
 
 pytest_plugins = ["serving_fixtures"]
 
@@ -271,6 +272,17 @@ def test_a_full_engine_is_a_429_that_says_when_to_return(scripted):
 def test_what_the_engine_finds_impossible_is_a_400_that_names_the_parameter(scripted):
     reply = scripted("!impossible").chat()
     assert reply.status_code == 400 and reply.json()["error"]["param"] == "temperature"
+
+
+def test_where_a_request_says_nothing_the_servers_defaults_hold(scripted):
+    own = Defaults(max_tokens=3, temperature=0.5, top_p=0.9, top_k=7, min_p=0.1, mode="ar")
+    server = scripted("hello hello hello hello", defaults=own)
+    assert server.chat().json()["choices"][0]["finish_reason"] == "length"
+    server.chat(max_tokens=5, temperature=0, top_p=1, top_k=0, min_p=0, mode="diffusion")
+    first, second = server.service.engine.requests
+    assert (first.max_tokens, first.mode, second.max_tokens, second.mode) == (3, "ar", 5, "diffusion")
+    said = [(r.sampling.temperature, r.sampling.top_p, r.sampling.top_k, r.sampling.min_p) for r in (first, second)]
+    assert said == [(0.5, 0.9, 7, 0.1), (0, 1, 0, 0)]
 
 
 # Refusals ---------------------------------------------------------------------------------------------

@@ -98,6 +98,7 @@ def test_a_chat_streams_and_shows_what_was_drafted(browser, demo):
     page.ask("And if the width is 9?")
     wait_until(lambda: page.idle() and len(page.turns("assistant")) == 2, "the second answer")
     assert "108" in page.turns("assistant")[1]
+    assert int(page.text("cached").split()[0]) > 20, "the second turn begins with the first one"
     page.screenshot("light")
     browser.execute_cdp_cmd(
         "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}

@@ -12,7 +12,7 @@ import threading
 
 import httpx
 import pytest
-from cli_models import COMMAND
+from cli_models import COMMAND, write_checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from serving_server import PATIENCE, running, wait_until
@@ -267,7 +267,7 @@ class Panic(BaseException):
     """What a panic in a Rust extension becomes: no Exception."""
 
 
-RUST = ("the template", "the plan", "decoding")
+RUST = ("the template", "the plan", "the beginning")
 FAULTS = [*((stage, RuntimeError) for stage in STAGES), *((stage, Panic) for stage in RUST)]
 
 
@@ -369,6 +369,29 @@ def test_the_command_serves_and_drains_on_sigterm(parrot, environment):
         assert served.process.wait(PATIENCE) == 0
         errors = served.process.stderr.read()
         assert "Traceback" not in errors and "user" not in errors
+
+
+def test_a_template_of_ones_own_and_defaults_come_from_the_command_line(tmp_path, environment):
+    folder = write_checkpoint(tmp_path / "bare", says="hello", template=False)
+    template = tmp_path / "template.jinja"
+    template.write_text("{% for m in messages %}{{ mark }}{{ m.content }}{% endfor %}")
+    settings = [
+        "--chat-template",
+        str(template),
+        "--chat-template-args",
+        '{"mark": "hello hello"}',
+        "--max-tokens",
+        "2",
+    ]
+    with Served("--model", str(folder), *settings, environment=environment) as served:
+        reply = httpx.post(f"{served.url}{CHAT}", json={"messages": USER}, timeout=PATIENCE).json()
+        assert reply["choices"][0]["message"]["content"] == "hello" * 2
+        longer = httpx.post(
+            f"{served.url}{CHAT}",
+            json={"messages": USER, "chat_template_kwargs": {"mark": "hello hello hello"}},
+            timeout=PATIENCE,
+        ).json()
+        assert longer["usage"]["prompt_tokens"] > reply["usage"]["prompt_tokens"]
 
 
 def test_the_key_may_come_from_the_environment_and_is_never_shown(parrot, environment):

@@ -113,12 +113,16 @@ def run(args: argparse.Namespace) -> int:
         from ..serving.service import Defaults, Limits, Service
     except ModuleNotFoundError as error:
         raise RequestError(_EXTRA.format(name=error.name)) from None
-    from .start import open_model
+    from ..loading import load_tokenizer, read_config
+    from .start import model_folder, open_model
 
     logging.basicConfig(level=args.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     loaded = open_model(args.model, args.revision)
+    tokenizer = loaded.tokenizer
     if args.chat_template:
-        loaded.tokenizer.chat_template = _template(args.chat_template)
+        folder = model_folder(args.model, args.revision)
+        # Loaded anew: what the model thinks and calls with is told by the template.
+        tokenizer = load_tokenizer(folder, read_config(folder), {"chat_template": _template(args.chat_template)})
     engine = Engine(
         loaded.model,
         Capacity(
@@ -133,7 +137,7 @@ def run(args: argparse.Namespace) -> int:
     )
     service = Service(
         engine,
-        loaded.tokenizer,
+        tokenizer,
         # mlx-lm's clients call the model they do not name this.
         [
             *args.served_model_name,

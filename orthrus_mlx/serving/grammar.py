@@ -139,14 +139,20 @@ class GrammarCompiler:
     Args:
         tokenizer: the model's, an mlx-lm `TokenizerWrapper`.
         vocabulary: V of the logits.
+
+    Raises:
+        RequestError: the tokenizer is of a kind that cannot be constrained.
     """
 
     def __init__(self, tokenizer: Any, vocabulary: int):
         self._vocabulary = vocabulary
         self._encode = partial(tokenizer.encode, add_special_tokens=False)
-        self._tokenizer: LLTokenizer = from_tokenizer(
-            tokenizer._tokenizer, n_vocab=vocabulary, eos_token=sorted(tokenizer.eos_token_ids)
-        )
+        try:
+            self._tokenizer: LLTokenizer = from_tokenizer(
+                tokenizer._tokenizer, n_vocab=vocabulary, eos_token=sorted(tokenizer.eos_token_ids)
+            )
+        except ValueError as error:
+            raise RequestError(f"response_format: not possible with this model's tokenizer ({error})") from error
 
     def markers(self, opening: str, closing: str) -> Markers:
         """The markers as this tokenizer sees them."""

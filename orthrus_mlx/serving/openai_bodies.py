@@ -18,6 +18,7 @@ MAX_TOP_LOGPROBS = 20
 
 class StreamOptions(Body):
     include_usage: bool = False
+    include_obfuscation: Literal[False] | None = None
 
 
 class TextFormat(Body):

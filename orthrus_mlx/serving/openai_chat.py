@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import RequestError
 from .answer import Piece
 from .connection import Events, keepalive, sse
-from .engine import CONTEXT, LENGTH, Event
+from .engine import CONTEXT, LENGTH
 from .errors import HttpError
 from .grammar import ANY_JSON_OBJECT, GrammarText, choice, json_schema, regex
 from .openai_bodies import (
@@ -209,15 +209,7 @@ class ChatReply:
     def _listed(self, piece: Piece) -> list[dict[str, Any]]:
         if not self._body.logprobs or piece.kind != CONTENT:
             return []
-        return [self._logprob(event) for event in piece.events]
-
-    def _logprob(self, event: Event) -> dict[str, Any]:
-        top = event.top_logprobs[: self._body.top_logprobs or 0]
-        return {
-            **self._vocabulary.shown(event.token),
-            "logprob": event.logprob,
-            "top_logprobs": [{**self._vocabulary.shown(token), "logprob": value} for token, value in top],
-        }
+        return [self._vocabulary.entry(event, self._body.top_logprobs or 0) for event in piece.events]
 
 
 def _call(piece: Piece) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from .openai_bodies import CompletionBody
 from .openai_chat import finish_reason, shared_options, usage
 from .run import Run
 from .service import Plan, Prompt, Service
+from .vocabulary import possible
 
 MAX_PROMPTS = 64
 
@@ -102,12 +103,10 @@ class CompletionReply:
             offsets += [self._shown[index]] * len(piece.events)
             events += piece.events
             self._shown[index] += len(piece.text)
-        name = lambda token: self._vocabulary.shown(token)["token"]  # noqa: E731
+        name, most = self._vocabulary.text, self._body.logprobs or 0
         return {
             "tokens": [name(event.token) for event in events],
             "token_logprobs": [event.logprob for event in events],
-            "top_logprobs": [
-                {name(token): value for token, value in event.top_logprobs[: self._body.logprobs]} for event in events
-            ],
+            "top_logprobs": [{name(token): value for token, value in possible(event)[:most]} for event in events],
             "text_offset": offsets,
         }

@@ -9,7 +9,7 @@ from typing import Any
 
 from .answer import Piece
 from .connection import Events, keepalive, sse
-from .engine import CONTEXT, LENGTH, Event
+from .engine import CONTEXT, LENGTH
 from .errors import HttpError
 from .grammar import GrammarText, json_schema
 from .openai_chat import choose_tools, grammar_of, template_call
@@ -164,17 +164,10 @@ class ResponsesReply:
         part["text"] += piece.text
         if piece.kind == REASONING:
             return {"type": "response.reasoning_text.delta", **place, "content_index": 0}
-        listed = [self._logprob(event) for event in piece.events] if self._with_logprobs else []
+        top = self._body.top_logprobs or 0
+        listed = [self._vocabulary.entry(event, top) for event in piece.events] if self._with_logprobs else []
         part["logprobs"] += listed
         return {"type": "response.output_text.delta", **place, "content_index": 0, "logprobs": listed}
-
-    def _logprob(self, event: Event) -> dict[str, Any]:
-        top = event.top_logprobs[: self._body.top_logprobs or 0]
-        return {
-            **self._vocabulary.shown(event.token),
-            "logprob": event.logprob,
-            "top_logprobs": [{**self._vocabulary.shown(token), "logprob": value} for token, value in top],
-        }
 
     def _response(self, status: str, output: list[dict[str, Any]]) -> dict[str, Any]:
         body, running = self._body, status == "in_progress"
