@@ -337,6 +337,7 @@ class Whims:
     """A policy that does some things, then others, whatever it sees: chains, trees of random shape, single steps."""
 
     learns = True
+    prediction = None
 
     def __init__(self, steps: Sequence[Step], seed: int) -> None:
         self.answers = itertools.cycle(steps)

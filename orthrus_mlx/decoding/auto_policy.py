@@ -20,7 +20,7 @@ from .costs import AR as AR_VIEW
 from .costs import DIFFUSION, CostTable
 from .options import Option, Options
 from .policy_memory import GAIN_CARRIED, MOST_CARRIED, PolicyMemory
-from .steps import AR, NGRAM, TREE, Candidates, Draft, Outcome, Situation, Step
+from .steps import AR, NGRAM, TREE, Candidates, Draft, Outcome, Prediction, Situation, Step
 from .tree import Tree, best_tree
 
 WIDTHS = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32)
@@ -42,15 +42,6 @@ RECHECK = 4
 FIRST_PATIENCE = 8
 MOST_PATIENCE = 128
 """Tokens between two trials of drafting where it is not expected to pay: doubles while it does not."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a step was expected to do: tokens emitted, milliseconds, and the milliseconds of a one-token step."""
-
-    tokens: float
-    ms: float
-    plain_ms: float
 
 
 @dataclass(frozen=True)
@@ -108,7 +99,7 @@ class AutoPolicy:
         self._shift = TextShift()
         # The loop may ask for a step before it tells the outcome of the one before it.
         self._predictions: deque[Prediction] = deque()
-        self.prediction = Prediction(1.0, 0.0, 0.0)
+        self.prediction: Prediction | None = None
 
     # Before a cycle ---------------------------------------------------------------------------------
 

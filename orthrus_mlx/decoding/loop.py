@@ -229,7 +229,7 @@ class Decoder:
         ((chosen,),) = yield from self._read(token)
         self._know([chosen])
         self.stats.count_cycle(work.step.kind, [0])
-        self.policy.observe(Outcome(work.step, work.situation.context, 0, 1, 1, 0, (), 0, self._clock.lap()))
+        self._observe(Outcome(work.step, work.situation.context, 0, 1, 1, 0, (), 0, self._clock.lap()))
         return [Emission(chosen, None, logits, 0)], ahead
 
     def _verify(self, work: _Work) -> Steps:
@@ -271,7 +271,7 @@ class Decoder:
         self._know(emitted)
         self._carried = _carried_on(carried, anchors, accepted, emitted[-1])
         self.stats.count_cycle(work.step.kind, depths(parents))
-        self.policy.observe(self._outcome(work, nodes, parents, path, accepted, len(emitted), draft))
+        self._observe(self._outcome(work, nodes, parents, path, accepted, len(emitted), draft))
         cycle = [
             Emission(token, depth if depth < accepted else None, logits, path[depth])
             for depth, token in enumerate(emitted)
@@ -363,6 +363,10 @@ class Decoder:
             self._ngrams.extend(tokens)
         if self.constraint is not None:
             self.constraint.advance(tokens)
+
+    def _observe(self, outcome: Outcome) -> None:
+        self.policy.observe(outcome)
+        self.stats.count_outcome(outcome, self.policy.prediction)
 
     def _until_stop(self, tokens: list[int]) -> list[int]:
         for i, token in enumerate(tokens):

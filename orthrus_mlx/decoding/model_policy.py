@@ -13,7 +13,7 @@ from mlx.utils import tree_flatten
 from ..cache import CHUNK, KVCache
 from ..config import MAX_BLOCK_SIZE
 from ..errors import OrthrusError
-from ..exactness import Exactness
+from ..exactness import Exactness, trees_agree
 from ..kernels.tuning import recall, remember
 from ..model import Model, OrthrusModel
 from ..passes import Block, run_pass
@@ -40,7 +40,7 @@ def make_policy(model: Model, mode: str, block_rows: int, exactness: Exactness, 
     if mode != "auto" or block_rows == 1:
         return FixedPolicy(block_rows if mode == "diffusion" else 1)
     # Where attention is stock MLX, every path of a tree is attended to by itself, which costs what it saves.
-    trees = model.layers[0].self_attn.block_attention is not None
+    trees = model.layers[0].self_attn.block_attention is not None and trees_agree(model, exactness)
     return AutoPolicy(
         costs_of(model, exactness),
         memory_of(model),

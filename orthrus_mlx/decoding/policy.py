@@ -9,6 +9,7 @@ class FixedPolicy:
     """Always the same number of rows: plain decoding (1) or full blocks."""
 
     learns = False
+    prediction = None
 
     def __init__(self, rows: int):
         self._step = Step(CHAIN, rows, rows) if rows > 1 else Step(AR)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from ..units import counted
 from ..weights import DIFFUSION
+from .steps import Outcome, Prediction
 
 
 @dataclass
@@ -27,6 +28,10 @@ class DecodeStats:
         target_rows: target passes by the number of rows they carried.
         draft_rows: diffusion passes by the number of rows they carried.
         host_syncs: times the host waited for the device.
+        seconds: wall time of the cycles, the consumer's not counted.
+        predicted_tokens, predicted_seconds: what the policy expected of its cycles, where it predicts.
+        plain_seconds, predicted_plain_seconds: what one-token steps would have taken for as many tokens, emitted and
+            predicted, by the policy's cost table.
     """
 
     mode: str = "ar"
@@ -43,6 +48,11 @@ class DecodeStats:
     target_rows: dict[int, int] = field(default_factory=dict)
     draft_rows: dict[int, int] = field(default_factory=dict)
     host_syncs: int = 0
+    seconds: float = 0.0
+    predicted_tokens: float = 0.0
+    predicted_seconds: float = 0.0
+    plain_seconds: float = 0.0
+    predicted_plain_seconds: float = 0.0
 
     @property
     def tokens_per_cycle(self) -> float:
@@ -58,6 +68,16 @@ class DecodeStats:
     def acceptance(self) -> float:
         """Accepted / drafted."""
         return self.accepted / self.drafted if self.drafted else 0.0
+
+    @property
+    def gain(self) -> float:
+        """One-token steps' time by the cost table over the time that was taken; 0 where nothing is predicted."""
+        return self.plain_seconds / self.seconds if self.plain_seconds and self.seconds else 0.0
+
+    @property
+    def predicted_gain(self) -> float:
+        """The gain that the policy expected of what it chose."""
+        return self.predicted_plain_seconds / self.predicted_seconds if self.predicted_seconds else 0.0
 
     def summary(self) -> str:
         """The counts on one line."""
@@ -96,3 +116,12 @@ class DecodeStats:
         self.accepted_at.extend([0] * missing)
         for depth in depths[1:]:
             self.drafted_at[depth - 1] += 1
+
+    def count_outcome(self, outcome: Outcome, prediction: Prediction | None) -> None:
+        """Book how long a cycle took and what was expected of it."""
+        self.seconds += outcome.seconds
+        if prediction is not None:
+            self.predicted_tokens += prediction.tokens
+            self.predicted_seconds += prediction.ms / 1e3
+            self.plain_seconds += outcome.tokens * prediction.plain_ms / 1e3
+            self.predicted_plain_seconds += prediction.tokens * prediction.plain_ms / 1e3

@@ -114,6 +114,15 @@ class Outcome:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Prediction:
+    """What a policy expected of a cycle: tokens emitted, its milliseconds, and those of a one-token step instead."""
+
+    tokens: float
+    ms: float
+    plain_ms: float
+
+
 class NGrams(Protocol):
     """An index of the text so far that offers what followed its last words before."""
 
@@ -129,6 +138,9 @@ class Policy(Protocol):
 
     learns: bool
     """Whether it wants confidences, which cost a look through the vocabulary, and n-grams."""
+
+    prediction: Prediction | None
+    """Of the cycle whose outcome was observed last; None where nothing is predicted."""
 
     def step(self, situation: Situation) -> Step:
         """The next cycle."""
