@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from .steps import AR, CHAIN, Candidates, Draft, Outcome, Situation, Step
+from .steps import AR, CHAIN, Candidates, Draft, Outcome, Prediction, Situation, Step
 
 
 class FixedPolicy:
     """Always the same number of rows: plain decoding (1) or full blocks."""
 
     learns = False
-    prediction = None
+    prediction: Prediction | None = None
 
     def __init__(self, rows: int):
         self._step = Step(CHAIN, rows, rows) if rows > 1 else Step(AR)

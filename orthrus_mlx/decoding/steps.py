@@ -139,8 +139,9 @@ class Policy(Protocol):
     learns: bool
     """Whether it wants confidences, which cost a look through the vocabulary, and n-grams."""
 
-    prediction: Prediction | None
-    """Of the cycle whose outcome was observed last; None where nothing is predicted."""
+    @property
+    def prediction(self) -> Prediction | None:
+        """Of the cycle whose outcome was observed last; None where nothing is predicted."""
 
     def step(self, situation: Situation) -> Step:
         """The next cycle."""

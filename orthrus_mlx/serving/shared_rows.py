@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ..config import MAX_BLOCK_SIZE
-from ..decoding.steps import Candidates, Draft, Outcome, Policy, Situation, Step
+from ..decoding.steps import Candidates, Draft, Outcome, Policy, Prediction, Situation, Step
 
 
 @dataclass
@@ -39,6 +39,10 @@ class SharedRows:
     @property
     def _share(self) -> int:
         return max(self._most // max(self._load.requests, 1), 1)
+
+    @property
+    def prediction(self) -> Prediction | None:
+        return self._policy.prediction
 
     def step(self, situation: Situation) -> Step:
         share = self._share
