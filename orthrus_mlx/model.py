@@ -310,5 +310,10 @@ class Model(nn.Module):
             attention.group = layer.group = group
 
     @property
+    def divided(self) -> bool:
+        """Whether other ranks hold the rest of each layer, and of what the caches hold."""
+        return self.layers[0].group is not None
+
+    @property
     def layers(self) -> list[TransformerBlock]:
         return self.model.layers

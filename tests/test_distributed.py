@@ -25,7 +25,7 @@ from mlx.utils import tree_flatten
 from orthrus_mlx import distributed, mlx_generate
 from orthrus_mlx.distributed import job, parts
 from orthrus_mlx.distributed.control import SILENCE
-from orthrus_mlx.errors import CheckpointError, ConfigError, RanksError
+from orthrus_mlx.errors import CheckpointError, ConfigError, RanksError, RequestError
 from orthrus_mlx.loading import load_model, read_config
 
 JOBS = Path(__file__).with_name("distributed_jobs.py")
@@ -331,6 +331,15 @@ def test_serve_answers_over_two_ranks_and_ends_with_them(folder):
         code, _, err = ranks.ended(seconds=LOST_SECONDS)[0]
     assert code == 1
     assert "rank 1 (127.0.0.1) was lost" in err
+
+
+def test_prefixes_that_other_ranks_hold_are_not_promised(folder):
+    from orthrus_mlx.serving.engine import Capacity, Engine
+
+    model = load_model(folder, read_config(folder))
+    model.layers[0].group = FakeGroup(0, 1)
+    with pytest.raises(RequestError, match="over several ranks prefixes are not kept"):
+        Engine(model, Capacity(prefixes=1000))
 
 
 def answers(url: str, body: dict | None = None) -> Any:

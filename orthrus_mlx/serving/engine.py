@@ -120,6 +120,10 @@ class Engine:
         self._prefix_budget = int(PREFIX_SHARE * self._admission.room)
         if self._capacity.prefixes is not None:
             self._prefix_budget = self._capacity.prefixes
+        if model.divided:
+            if self._capacity.prefixes or self._capacity.spill is not None:
+                raise RequestError("over several ranks prefixes are not kept: what they hold is on every rank")
+            self._prefix_budget = 0
         self._prefixes = self._make_prefixes() if self._prefix_budget else None
         self._scheduler = Scheduler(
             model,
