@@ -70,14 +70,17 @@ class Generation:
             if isinstance(step, Pass):
                 answer = self._pass(*step.blocks)
             elif isinstance(step, Read):
-                mx.eval(step.arrays)
-                answer = [array.tolist() for array in step.arrays]
+                answer = self._read(step.arrays)
             elif isinstance(step, Emit):
                 yield from step.tokens
 
     def _pass(self, *blocks: Block) -> list[mx.array]:
         self.decoder.stats.count_pass(AR if any(block.view == AR for block in blocks) else DIFFUSION)
         return run_pass(self.model, blocks, self.exactness.rows)
+
+    def _read(self, arrays: Sequence[mx.array]) -> list:
+        mx.eval(arrays)
+        return [array.tolist() for array in arrays]
 
     def _settle(self) -> None:
         """Leave exactly the known tokens in the cache: drop what ran ahead, read the token still pending."""
