@@ -350,6 +350,7 @@ def test_auto_is_judged_against_ar_and_the_best_fixed_setting(auto, of_ar, of_be
 
 def test_counts_of_several_answers_are_added_up():
     one = {"tokens": 10, "cycles": 2, "ar_passes": 2, "diffusion_passes": 2, "drafted": 14, "accepted": 8}
+    one |= {"seconds": 0.5, "plain_seconds": 2.0, "predicted_seconds": 0.4, "predicted_plain_seconds": 1.2}
     rows = {"target_rows": {"8": 2}, "draft_rows": {"16": 2}}
     first = measured(1, **one, **rows, drafted_at=[2, 2], accepted_at=[2, 1], steps={"chain": 2})
     rows = {"target_rows": {"1": 1, "8": 1}, "draft_rows": {}}
@@ -360,12 +361,15 @@ def test_counts_of_several_answers_are_added_up():
     assert (counts.drafted_at, counts.accepted_at) == ([5, 2], [2, 1])
     assert counts.target_rows == {"8": 3, "1": 1} and counts.draft_rows == {"16": 2}
     assert counts.steps == {"chain": 2, "ar": 1, "ngram": 1}
+    assert counts.gains == pytest.approx((3.0, 4.0))
     text = as_text(sections(results({"auto": first}, {"auto": second})))
     assert "16/28 (57%)" in text and "chain x2, ar x1, ngram x1" in text and "8 x3, 1 x1" in text and "16 x2" in text
+    assert "3.00x" in text and "4.00x" in text
 
 
 def test_acceptance_is_drawn_where_it_was_measured(tmp_path):
-    counts = dict.fromkeys(("tokens", "cycles", "ar_passes", "diffusion_passes", "drafted", "accepted"), 1)
+    names = ("tokens", "cycles", "ar_passes", "diffusion_passes", "drafted", "accepted", "seconds")
+    counts = dict.fromkeys((*names, "plain_seconds", "predicted_seconds", "predicted_plain_seconds"), 1)
     maps = {"steps": {}, "target_rows": {}, "draft_rows": {}}
     run = measured(1, **counts, **maps, drafted_at=[9, 9], accepted_at=[3, 0])
     found = results({"ar": measured(1), "diffusion": run})

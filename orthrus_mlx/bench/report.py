@@ -107,7 +107,8 @@ def _whole_table(cases: Sequence[CaseSummary]) -> list[list[str]]:
 
 
 def _draft_table(cases: Sequence[CaseSummary]) -> list[list[str]]:
-    table = [["case", "mode", "tokens/cycle", "TPF", "accepted/drafted", "cycles", "rows verified", "rows drafted"]]
+    heads = ["tokens/cycle", "TPF", "accepted/drafted", "gain expected", "found", "cycles", "rows verified"]
+    table = [["case", "mode", *heads, "rows drafted"]]
     for case, lane in _rows(cases):
         counts = lane.counts
         if counts is None or lane.lane == "ar":
@@ -120,6 +121,7 @@ def _draft_table(cases: Sequence[CaseSummary]) -> list[list[str]]:
                 f"{counts.tokens_per_cycle:.2f}",
                 f"{counts.tokens_per_forward:.2f}",
                 f"{counts.accepted}/{counts.drafted}{share}",
+                *([f"{gain:.2f}x" for gain in counts.gains] if counts.gains else ["-", "-"]),
                 _most_frequent(counts.steps),
                 _most_frequent(counts.target_rows),
                 _most_frequent(counts.draft_rows),

@@ -51,6 +51,10 @@ class Counts:
     steps: dict[str, int]
     target_rows: dict[str, int]
     draft_rows: dict[str, int]
+    seconds: float
+    plain_seconds: float
+    predicted_seconds: float
+    predicted_plain_seconds: float
 
     @property
     def tokens_per_cycle(self) -> float:
@@ -59,6 +63,13 @@ class Counts:
     @property
     def tokens_per_forward(self) -> float:
         return self.tokens / self.passes if self.passes else 0.0
+
+    @property
+    def gains(self) -> tuple[float, float] | None:
+        """One-token steps' time, by the policy's cost table, over that of its cycles: as it expected, and as it was."""
+        if not self.predicted_seconds or not self.seconds:
+            return None
+        return self.predicted_plain_seconds / self.predicted_seconds, self.plain_seconds / self.seconds
 
 
 @dataclass(frozen=True)
@@ -162,10 +173,14 @@ def _counts(stats: list[dict[str, Any]]) -> Counts | None:
         steps=_sum_maps(stats, "steps"),
         target_rows=_sum_maps(stats, "target_rows"),
         draft_rows=_sum_maps(stats, "draft_rows"),
+        seconds=_sum(stats, "seconds"),
+        plain_seconds=_sum(stats, "plain_seconds"),
+        predicted_seconds=_sum(stats, "predicted_seconds"),
+        predicted_plain_seconds=_sum(stats, "predicted_plain_seconds"),
     )
 
 
-def _sum(stats: list[dict[str, Any]], name: str) -> int:
+def _sum(stats: list[dict[str, Any]], name: str) -> Any:
     return sum(s[name] for s in stats)
 
 
