@@ -29,6 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--diff-q-mode", metavar="MODE", help="mode of the diffusion weights; each works without -q")
     parser.add_argument("--diff-no-quantize", action="store_true", help="leave the diffusion weights as they are")
     parser.add_argument(
+        "--draft-vocabulary", type=int, metavar="N", help="let drafts be made of the N most frequent ids where it pays"
+    )
+    parser.add_argument(
+        "--draft-text", nargs="+", default=[], metavar="FILE", help="text or .jsonl to count the ids in"
+    )
+    parser.add_argument(
         "--layout", default="sidecar", help="sidecar (default): diffusion weights in files of their own; or single"
     )
     parser.add_argument("--max-shard-size", default="5GB", metavar="SIZE", help="bytes per file (default: 5GB)")
@@ -54,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
             diff_q_group_size=args.diff_q_group_size,
             diff_q_bits=args.diff_q_bits,
             diff_q_mode=args.diff_q_mode,
+            draft_vocabulary=args.draft_vocabulary,
+            draft_text=args.draft_text,
             layout=args.layout,
             force=args.force,
             max_shard_size=args.max_shard_size,
@@ -73,6 +81,8 @@ def _summary(result: Conversion) -> str:
         lines.append(f"  diffusion  {_form(result.diff_quantization)}, block size {result.args.block_size}")
     else:
         lines.append("  diffusion  none: a plain Qwen3, which decodes one token at a time")
+    if (vocabulary := result.draft_vocabulary) is not None:
+        lines.append(f"  drafts     {len(vocabulary.ids)} ids, {vocabulary.coverage:.2%} of the text's tokens")
     lines += [f"  {name}  {byte_count(size)}" for name, size in result.files.items()]
     if result.dropped:
         lines.append(f"  left out   {', '.join(result.dropped)}: not needed")

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from orthrus_mlx.config import ModelArgs
+from orthrus_mlx.draft_vocabulary import DRAFT_VOCABULARY, DraftVocabulary
 from orthrus_mlx.weights import is_diffusion
 
 from .plan import FLOATS, WeightPlan, module_path
@@ -23,6 +24,7 @@ def make_config(
     side_car: bool,
     quantization: Quantization | None,
     diff_quantization: Quantization | None,
+    draft_vocabulary: DraftVocabulary | None = None,
 ) -> dict[str, Any]:
     """The new config, keys sorted. `source` is the old one, `args` what was read from it."""
     weights = list(weights)
@@ -47,6 +49,8 @@ def make_config(
         config |= {"model_type": "orthrus", "architectures": ["OrthrusLM"]}
         config |= {"block_size": args.block_size, "mask_token_id": args.mask_token_id}
         settings = _quantization(weights, quantization or diff_quantization)
+    if draft_vocabulary is not None:
+        config.get("orthrus", config)[DRAFT_VOCABULARY] = draft_vocabulary.to_dict()
     if settings:
         config["quantization"] = config["quantization_config"] = settings
     return dict(sorted(config.items()))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from orthrus_mlx.config import ModelArgs
+from orthrus_mlx.draft_vocabulary import DraftVocabulary
 from orthrus_mlx.errors import CheckpointError, ConfigError
 from orthrus_mlx.hub import resolve
 from orthrus_mlx.safetensors_file import BACKBONE, DIFFUSION
@@ -24,6 +25,7 @@ from .source import check_tied_head, open_source
 from .target import check_apart, check_space, check_target, fresh_folder, write_file
 from .tokenizer import copy_tokenizer
 from .verify import verify_folder
+from .vocabulary import as_tensor, choose_vocabulary
 from .writer import TensorWriter
 
 LAYOUTS = ("sidecar", "single")
@@ -59,6 +61,7 @@ class Conversion:
     """Weight files by name with their bytes (tensor data, headers not counted)."""
     quantization: Quantization | None
     diff_quantization: Quantization | None
+    draft_vocabulary: DraftVocabulary | None
     dropped: tuple[str, ...]
     """Source tensors that the model does not need: a tied head's copy, rotary tables."""
     source_bytes: int
@@ -83,6 +86,8 @@ def convert(
     diff_q_group_size: int | None = None,
     diff_q_bits: int | None = None,
     diff_q_mode: str | None = None,
+    draft_vocabulary: int | None = None,
+    draft_text: Sequence[str | Path] = (),
     layout: str = "sidecar",
     force: bool = False,
     max_shard_size: int | str = "5GB",
@@ -102,6 +107,9 @@ def convert(
         revision: branch, tag or commit of a hub id.
         diff_quantize: quantise the diffusion weights; None follows the backbone, or True where a `diff_q_*`
             setting is given. The `diff_q_*` settings are the backbone's where none of them is given.
+        draft_vocabulary: how many ids draft passes may be limited to, the most frequent of `draft_text`; None keeps
+            what the source has.
+        draft_text: files of text like that to be written, plain or `.jsonl`.
         layout: "sidecar" (diffusion weights in files of their own) or "single".
         force: replace an existing model folder.
         max_shard_size: bytes of tensor data per file, as a number or like "5GB", "500MB" (powers of ten).
@@ -130,10 +138,13 @@ def convert(
             if diff_quantize is not None or diff_settings != (None, None, None):
                 raise ConfigError(f"{folder}: has no diffusion weights; leave out the --diff options")
             diff_quantization = None
+        chosen = choose_vocabulary(folder, source.config, source.args, draft_vocabulary, draft_text)
+        vocabulary = chosen or source.draft_vocabulary
         weights = plan_weights(source.tensors, output_dtype, quantization, diff_quantization)
         side_car = layout == "sidecar"
-        files = plan_files(weights, side_car, max_shard_bytes)
-        config = make_config(source.config, source.args, weights, side_car, quantization, diff_quantization)
+        constants = () if vocabulary is None else (as_tensor(vocabulary),)
+        files = plan_files(weights, side_car, max_shard_bytes, constants)
+        config = make_config(source.config, source.args, weights, side_car, quantization, diff_quantization, vocabulary)
         check_tied_head(source, SLAB_BYTES)
         with fresh_folder(target, force) as fresh:
             check_space(fresh, sum(file.nbytes for file in files))
@@ -146,6 +157,7 @@ def convert(
         files={file.name: file.nbytes for file in files},
         quantization=quantization,
         diff_quantization=diff_quantization,
+        draft_vocabulary=vocabulary,
         dropped=tuple(tensor.name for tensor in source.dropped),
         source_bytes=source.nbytes,
         seconds=time.monotonic() - started,
@@ -165,6 +177,8 @@ def _write_folder(
                     for output, data in zip(weight.outputs, encode_rows(raw, rows, weight), strict=True):
                         writer.append(output.name, data)
                     advance(file.name, len(raw))
+            for constant in file.constants:
+                writer.append(constant.output.name, constant.data)
         digests |= writer.digests()
     for family in (BACKBONE, DIFFUSION):
         _write_index(folder, family, [file for file in files if file.name.startswith(f"{family}-")])

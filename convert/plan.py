@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orthrus_mlx.errors import CheckpointError
 from orthrus_mlx.safetensors_file import BACKBONE, DIFFUSION, DTYPE_BITS, TensorEntry, quoted
@@ -56,17 +56,27 @@ class WeightPlan:
 
 
 @dataclass(frozen=True)
+class Constant:
+    """A small tensor that no source tensor becomes: written as it is."""
+
+    output: OutputTensor
+    data: bytes
+
+
+@dataclass(frozen=True)
 class FilePlan:
     name: str
     weights: tuple[WeightPlan, ...]
+    constants: tuple[Constant, ...] = ()
 
     @property
     def outputs(self) -> list[OutputTensor]:
-        return [output for weight in self.weights for output in weight.outputs]
+        made = [output for weight in self.weights for output in weight.outputs]
+        return made + [constant.output for constant in self.constants]
 
     @property
     def nbytes(self) -> int:
-        return sum(weight.nbytes for weight in self.weights)
+        return sum(output.nbytes for output in self.outputs)
 
 
 def module_path(tensor_name: str) -> str:
@@ -97,12 +107,18 @@ def plan_weights(
     return weights
 
 
-def plan_files(weights: Iterable[WeightPlan], side_car: bool, max_shard_bytes: int) -> list[FilePlan]:
-    """Assign weights to files in order: `model*.safetensors`, and with `side_car` the diffusion set apart."""
+def plan_files(
+    weights: Iterable[WeightPlan], side_car: bool, max_shard_bytes: int, constants: tuple[Constant, ...] = ()
+) -> list[FilePlan]:
+    """Assign weights to files in order: `model*.safetensors`, and with `side_car` the diffusion set apart.
+
+    `constants` go into the last file, which holds diffusion weights where there are any.
+    """
     families: Mapping[str, list[WeightPlan]] = {BACKBONE: [], DIFFUSION: []}
     for weight in weights:
         families[DIFFUSION if side_car and is_diffusion(weight.source.name) else BACKBONE].append(weight)
-    return [file for family, members in families.items() for file in _shard(family, members, max_shard_bytes)]
+    *files, last = (file for family, members in families.items() for file in _shard(family, members, max_shard_bytes))
+    return [*files, replace(last, constants=constants)]
 
 
 def _shard(family: str, weights: list[WeightPlan], max_bytes: int) -> list[FilePlan]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from orthrus_mlx.config import ModelArgs
+from orthrus_mlx.draft_vocabulary import DraftVocabulary, take_draft_vocabulary
 from orthrus_mlx.errors import CheckpointError, ConfigError
 from orthrus_mlx.json_file import read_object
 from orthrus_mlx.safetensors_file import TensorEntry, check_shapes, open_checkpoint
@@ -25,6 +26,8 @@ class Source:
     """What `args` demands, in model order."""
     dropped: tuple[TensorEntry, ...]
     """What a checkpoint may carry without need: a tied head's copy, rotary tables."""
+    draft_vocabulary: DraftVocabulary | None = None
+    """The one that an earlier conversion chose."""
 
     @property
     def nbytes(self) -> int:
@@ -45,6 +48,7 @@ def open_source(folder: Path) -> Source:
     if any(name.endswith((".scales", ".qweight", ".weight_scale_inv")) for name in tensors):
         raise CheckpointError(f"{folder}: the weights are already quantised; convert the original checkpoint")
     _check_views(folder, tensors, args)
+    draft_vocabulary = take_draft_vocabulary(config, tensors, args)
     unneeded = {name for name in tensors if name.endswith("rotary_emb.inv_freq")}
     if args.tie_word_embeddings:
         unneeded |= tensors.keys() & {"lm_head.weight"}
@@ -53,7 +57,7 @@ def open_source(folder: Path) -> Source:
     check_shapes(needed, shapes)
     check_tokenizer(folder, args, config)
     dropped = tuple(tensors[name] for name in sorted(unneeded))
-    return Source(folder, config, args, tuple(needed[name] for name in shapes), dropped)
+    return Source(folder, config, args, tuple(needed[name] for name in shapes), dropped, draft_vocabulary)
 
 
 def check_tied_head(source: Source, slab_bytes: int) -> None:

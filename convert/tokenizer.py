@@ -84,6 +84,26 @@ def copy_tokenizer(source: Path, target: Path) -> None:
     write_file(target / _SETTINGS, json.dumps(settings, indent=2).encode())
 
 
+def fast_tokenizer(folder: Path) -> Path | None:
+    """The folder's `tokenizer.json`; None where there is none, but a SentencePiece model."""
+    return folder / _FAST if (folder / _FAST).is_file() else None
+
+
+def added_and_end_ids(folder: Path, config: dict[str, Any]) -> set[int]:
+    """Ids of the tokens that were added to the vocabulary, special or not, and of those that end a text.
+
+    Raises:
+        CheckpointError, ConfigError: as `check_tokenizer`.
+    """
+    file = fast_tokenizer(folder)
+    if file is None:
+        _, special = _sentence_piece_ids(folder)
+        return set(special) | _end_ids(folder, config, special)
+    _, special = _fast_ids(file)
+    added = {token["id"] for token in read_object(file).get("added_tokens") or []}
+    return added | _end_ids(folder, config, special)
+
+
 def _sentence_piece_class(file: Path, settings: dict[str, Any]) -> str:
     """The first class, the checkpoint's own before others, that encodes a text as SentencePiece itself does."""
     from mlx_lm import tokenizer_utils  # a second of import that no other conversion needs

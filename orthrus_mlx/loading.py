@@ -16,6 +16,8 @@ from transformers import Qwen3Config
 
 from .acceleration import accelerate
 from .config import ModelArgs
+from .draft_head import install_draft_head
+from .draft_vocabulary import take_draft_vocabulary
 from .errors import CheckpointError, ConfigError
 from .hub import resolve
 from .json_file import read_object
@@ -51,7 +53,8 @@ def load(
         lazy: leave the weights on disk until they are used.
         revision: a branch, tag or commit of the repository.
         kernels: "auto", "off" or "force" this package's kernels for Metal, or on the CPU NumPy's; default:
-            `$ORTHRUS_KERNELS`, else "auto". A lazily loaded model is left without.
+            `$ORTHRUS_KERNELS`, else "auto". So with a checkpoint's draft vocabulary (`draft_head`). A lazily loaded
+            model is left without.
 
     Raises:
         CheckpointError: the checkpoint is missing, damaged or not of this kind; the message names the culprit.
@@ -62,6 +65,7 @@ def load(
     model = load_model(folder, config, lazy=lazy)
     if not lazy:
         accelerate(model, kernels)
+        install_draft_head(model, kernels)
     return model, load_tokenizer(folder, config, tokenizer_config)
 
 
@@ -101,6 +105,7 @@ def load_model(folder: Path, config: dict[str, Any], *, lazy: bool = False, read
             f"{folder}/config.json: block_size and mask_token_id are missing, but the folder has diffusion weights"
         )
     model = Model(args)
+    model.draft_vocabulary = take_draft_vocabulary(config, tensors, args)
     tensors = model.sanitize(tensors)
     _quantize(model, config, tensors)
     check_shapes(tensors, {name: p.shape for name, p in cast(Parameters, tree_flatten(model.parameters()))})

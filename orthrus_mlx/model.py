@@ -21,6 +21,7 @@ from mlx_lm.models.base import create_attention_mask, scaled_dot_product_attenti
 from mlx_lm.models.rope_utils import initialize_rope
 
 from .config import ModelArgs
+from .draft_vocabulary import DraftVocabulary
 from .sharding import COLUMNS, ROWS, check_divisible, keep_part, summed
 from .trees import depths, paths
 from .weights import AR, DIFFUSION
@@ -253,6 +254,10 @@ class OrthrusModel(nn.Module):
 class Model(nn.Module):
     choice_kernel: Callable[..., mx.array] | None = None
     """Chooses tokens from (logits, temperature, keys) on the device (`orthrus_mlx.acceleration`)."""
+    draft_vocabulary: DraftVocabulary | None = None
+    """What the checkpoint has for `draft_head`."""
+    draft_head: Callable[[mx.array], mx.array] | None = None
+    """Does what `head` does, for passes that only draft (`orthrus_mlx.draft_head`); None is `head`."""
 
     def __init__(self, args: ModelArgs):
         super().__init__()

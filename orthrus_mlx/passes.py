@@ -43,13 +43,17 @@ class Block:
 def run_pass(model: Model, blocks: Sequence[Block], rows: int | None = None) -> list[mx.array]:
     """Logits [wanted, V] of each of `blocks`, computed together.
 
+    Where the model has a draft head, a pass of drafts alone gives -inf to the tokens outside its vocabulary.
+
     Args:
         rows: the row count that rule B pads autoregressive passes to (`Exactness.rows`), and the most that may be
             given then; None where there is none.
     """
     order = sorted(range(len(blocks)), key=lambda i: blocks[i].view == DIFFUSION)
     # A pass of drafts alone owes nobody its bits.
-    rows = rows if blocks[order[0]].view == AR else None
+    drafts_alone = blocks[order[0]].view == DIFFUSION
+    rows = None if drafts_alone else rows
+    head = model.draft_head if drafts_alone and model.draft_head is not None else model.head
     given = sum(block.tokens.size for block in blocks)
     total = max(given, rows or 0)
     parts: dict[int, Part] = {}
@@ -68,10 +72,10 @@ def run_pass(model: Model, blocks: Sequence[Block], rows: int | None = None) -> 
     wanted = [block.tokens.size if block.wanted is None else block.wanted for block in blocks]
     spans = [(parts[i].start, count) for i, count in enumerate(wanted)]
     if rows is not None or spans == [(0, total)]:
-        logits = model.head(hidden)
+        logits = head(hidden)
         return [logits[first : first + count] for first, count in spans]
     kept = [hidden[first : first + count] for first, count in spans]
-    logits = model.head(mx.concatenate(kept) if len(kept) > 1 else kept[0])
+    logits = head(mx.concatenate(kept) if len(kept) > 1 else kept[0])
     ends = accumulate(wanted)
     return [logits[end - count : end] for end, count in zip(ends, wanted, strict=True)]
 

@@ -32,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
     _print_section("Device", _device())
 
     from ..acceleration import accelerate
+    from ..draft_head import install_draft_head
     from ..loading import load_model, read_config
     from .progress import spinner
     from .start import model_folder
@@ -45,7 +46,9 @@ def run(args: argparse.Namespace) -> int:
     # Only now: kernels join and replace the layers that were counted above.
     with spinner("Testing and timing kernels"):
         plan = accelerate(model)
-    _print_section("Kernels", [_labelled(note) for note in plan.notes])
+        draft_head = install_draft_head(model)
+    notes = [*plan.notes, *([draft_head] if draft_head else [])]
+    _print_section("Kernels", [_labelled(note) for note in notes])
     with spinner("Comparing the bits of passes of different widths"):
         found = _exactness(model)
     _print_section("Exactness", found)

@@ -103,7 +103,7 @@ def _fingerprint(model: Model) -> str:
         digest.update(f"{name} {type(module).__name__} {getattr(module, 'family', '')}\n".encode())
     plan = getattr(model, "kernels", None)
     chosen = plan and (sorted(plan.linear.items()), plan.attention, plan.choice)
-    digest.update(f"{chosen} {mx.default_device()}".encode())
+    digest.update(f"{chosen} {mx.default_device()} {getattr(model.draft_head, 'size', None)}".encode())
     return digest.hexdigest()[:16]
 
 
