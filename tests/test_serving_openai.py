@@ -94,6 +94,23 @@ def test_choices_count_on_from_the_seed(demo):
     assert both["usage"]["completion_tokens"] == sum(reply["usage"]["completion_tokens"] for reply in alone)
 
 
+def test_streamed_choices_end_each_with_its_reason(demo):
+    body = {
+        "prompt": ["The answer is", "Long ago"],
+        "n": 2,
+        "seed": 4,
+        "temperature": 1.0,
+        "max_tokens": 5,
+        "mode": "ar",
+    }
+    whole = demo.client.post(TEXT, json=body).json()
+    choices = [c for d in chunks_of(demo.events(TEXT, body)) for c in d["choices"]]
+    for wanted in whole["choices"]:
+        parts = [c for c in choices if c["index"] == wanted["index"]]
+        assert "".join(c["text"] for c in parts) == wanted["text"]
+        assert [c["finish_reason"] for c in parts] == [None] * (len(parts) - 1) + [wanted["finish_reason"]]
+
+
 def test_several_prompts_are_answered_in_order(demo):
     prompts = ["Once upon", "def add(a, b):", "The answer is"]
     reply = demo.client.post(TEXT, json={"prompt": prompts, "max_tokens": 6, "mode": "ar"}).json()

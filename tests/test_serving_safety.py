@@ -365,7 +365,7 @@ def test_the_command_serves_and_drains_on_sigterm(parrot, environment):
                 served.process.send_signal(signal.SIGTERM)
                 rest = list(lines)
         # The answer under way is finished, then the process ends by itself and in order.
-        assert rest[-2] == "data: [DONE]" and sum('"content": "hello' in line for line in rest) > 300
+        assert rest[-2] == "data: [DONE]" and sum('"content":"hello' in line for line in rest) > 300
         assert served.process.wait(PATIENCE) == 0
         errors = served.process.stderr.read()
         assert "Traceback" not in errors and "user" not in errors

@@ -105,10 +105,7 @@ class MessagesReply:
     async def whole(self) -> dict[str, Any]:
         """The reply in one piece."""
         blocks: list[dict[str, Any]] = []
-        async for step in self._run.pieces():
-            if step is None:
-                continue
-            piece = step[1]
+        async for _, piece in self._run.pieces():
             if piece.call is not None:
                 blocks.append({**_empty_block(piece), "input": json.loads(piece.text)})
                 continue
@@ -130,17 +127,19 @@ class MessagesReply:
         head = {**self._head(), "content": [], "stop_reason": None, "stop_sequence": None}
         yield _event("message_start", message={**head, "usage": {**usage(self._run), "output_tokens": 0}})
         index, open_kind = -1, None
-        async for step in self._run.pieces():
-            if step is None:
+        async for batch in self._run.batches():
+            if batch is None:
                 yield _event("ping")
                 continue
-            piece = step[1]
-            if piece.kind != open_kind or piece.call is not None:
-                if open_kind is not None:
-                    yield _event("content_block_stop", index=index)
-                index, open_kind = index + 1, piece.kind
-                yield _event("content_block_start", index=index, content_block=_empty_block(piece))
-            yield _event("content_block_delta", index=index, delta=_delta(piece))
+            told = []
+            for _, piece in batch.pieces:
+                if piece.kind != open_kind or piece.call is not None:
+                    if open_kind is not None:
+                        told.append(_event("content_block_stop", index=index))
+                    index, open_kind = index + 1, piece.kind
+                    told.append(_event("content_block_start", index=index, content_block=_empty_block(piece)))
+                told.append(_event("content_block_delta", index=index, delta=_delta(piece)))
+            yield b"".join(told)
         if open_kind is not None:
             yield _event("content_block_stop", index=index)
         answer = self._run.choices[0].answer

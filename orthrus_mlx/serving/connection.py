@@ -24,6 +24,7 @@ GRACE = 5.0
 """Seconds beyond a request's time after which a reader that takes nothing is dropped."""
 
 
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _CURL = "curl: -H 'Content-Type: application/json'"
 
 
@@ -93,7 +94,7 @@ Events = AsyncGenerator[bytes]
 def sse(data: Any, event: str | None = None) -> bytes:
     """One server-sent event with JSON data."""
     name = f"event: {event}\n" if event else ""
-    return f"{name}data: {json.dumps(data, ensure_ascii=False)}\n\n".encode(errors="replace")
+    return f"{name}data: {_encode(data)}\n\n".encode(errors="replace")
 
 
 def keepalive(run: Run) -> bytes:

@@ -143,10 +143,7 @@ class ChatReply:
         """The reply in one piece."""
         messages: list[dict[str, Any]] = [{"role": "assistant", "content": None} for _ in self._run.choices]
         listed: list[list[Any]] = [[] for _ in self._run.choices]
-        async for step in self._run.pieces():
-            if step is None:
-                continue
-            index, piece = step
+        async for index, piece in self._run.pieces():
             message = messages[index]
             if piece.call is not None:
                 message.setdefault("tool_calls", []).append(_call(piece))
@@ -164,7 +161,7 @@ class ChatReply:
                 "index": i,
                 "message": message,
                 "logprobs": {"content": listed[i], "refusal": None} if self._body.logprobs else None,
-                "finish_reason": finish_reason(self._run.choices[i].answer.finish_reason),
+                "finish_reason": self._finish_reason(i),
             }
             for i, message in enumerate(messages)
         ]
@@ -175,17 +172,19 @@ class ChatReply:
         with_usage = self._body.stream_options is not None and self._body.stream_options.include_usage
         for i in range(len(self._run.choices)):
             yield self._chunk(i, {"role": "assistant", "content": ""})
-        async for step in self._run.pieces():
-            if step is None:
+        async for batch in self._run.batches():
+            if batch is None:
                 yield keepalive(self._run)
                 continue
-            index, piece = step
-            yield self._chunk(index, self._delta(index, piece), piece)
-        for i, done in enumerate(self._run.choices):
-            yield self._chunk(i, {}, reason=finish_reason(done.answer.finish_reason))
+            told = [self._chunk(index, self._delta(index, piece), piece) for index, piece in batch.pieces]
+            told += [self._chunk(i, {}, reason=self._finish_reason(i)) for i in batch.ended]
+            yield b"".join(told)
         if with_usage:
             yield sse({**self._head("chat.completion.chunk"), "choices": [], "usage": usage(self._run)})
         yield b"data: [DONE]\n\n"
+
+    def _finish_reason(self, index: int) -> str | None:
+        return finish_reason(self._run.choices[index].answer.finish_reason)
 
     def _delta(self, index: int, piece: Piece) -> dict[str, Any]:
         if piece.call is not None:

@@ -62,31 +62,31 @@ class CompletionReply:
         """The reply in one piece."""
         texts = [""] * len(self._run.choices)
         listed: list[list[Piece]] = [[] for _ in texts]
-        async for step in self._run.pieces():
-            if step is not None:
-                index, piece = step
-                texts[index] += piece.text
-                listed[index].append(piece)
-        choices = [
-            self._choice(i, text, listed[i], finish_reason(self._run.choices[i].answer.finish_reason))
-            for i, text in enumerate(texts)
-        ]
+        async for index, piece in self._run.pieces():
+            texts[index] += piece.text
+            listed[index].append(piece)
+        choices = [self._choice(i, text, listed[i], self._finish_reason(i)) for i, text in enumerate(texts)]
         return {**self._head(), "choices": choices, "usage": usage(self._run)}
 
     async def events(self) -> Events:
         """The reply as server-sent events."""
-        async for step in self._run.pieces():
-            if step is None:
+        async for batch in self._run.batches():
+            if batch is None:
                 yield keepalive(self._run)
                 continue
-            index, piece = step
-            choice = self._choice(index, piece.text, [piece], None)
-            yield sse({**self._head(), "choices": [{**choice, "tokens": len(piece.events), "drafted": piece.drafted}]})
-        for i, done in enumerate(self._run.choices):
-            yield sse({**self._head(), "choices": [self._choice(i, "", [], finish_reason(done.answer.finish_reason))]})
+            told = [self._chunk(index, piece) for index, piece in batch.pieces]
+            ends = [self._choice(i, "", [], self._finish_reason(i)) for i in batch.ended]
+            yield b"".join([*told, *(sse({**self._head(), "choices": [end]}) for end in ends)])
         if self._body.stream_options is not None and self._body.stream_options.include_usage:
             yield sse({**self._head(), "choices": [], "usage": usage(self._run)})
         yield b"data: [DONE]\n\n"
+
+    def _chunk(self, index: int, piece: Piece) -> bytes:
+        choice = self._choice(index, piece.text, [piece], None)
+        return sse({**self._head(), "choices": [{**choice, "tokens": len(piece.events), "drafted": piece.drafted}]})
+
+    def _finish_reason(self, index: int) -> str | None:
+        return finish_reason(self._run.choices[index].answer.finish_reason)
 
     def _head(self) -> dict[str, Any]:
         return {"id": self._id, "object": "text_completion", "created": self._created, "model": self._name}

@@ -117,43 +117,41 @@ class ResponsesReply:
 
     async def whole(self) -> dict[str, Any]:
         """The reply in one piece."""
-        async for event in self._told():
-            if event["type"] in ("response.completed", "response.incomplete"):
-                return event["response"]
+        async for told in self._told():
+            if told and told[-1]["type"] in ("response.completed", "response.incomplete"):
+                return told[-1]["response"]
         raise AssertionError("a response ends")
 
     async def events(self) -> Events:
         """The reply as server-sent events."""
-        async for event in self._told():
-            if event["type"] == "keepalive":
-                yield keepalive(self._run)
-                continue
-            yield sse({**event, "sequence_number": self._sent}, event["type"])
-            self._sent += 1
+        async for told in self._told():
+            yield b"".join(map(self._numbered, told)) if told else keepalive(self._run)
 
-    async def _told(self) -> AsyncGenerator[dict[str, Any]]:
+    def _numbered(self, event: dict[str, Any]) -> bytes:
+        self._sent += 1
+        return sse({**event, "sequence_number": self._sent - 1}, event["type"])
+
+    async def _told(self) -> AsyncGenerator[list[dict[str, Any]]]:
+        """Events that are told together; none of them after a silence."""
         output: list[dict[str, Any]] = []
-        yield {"type": "response.created", "response": self._response("in_progress", output)}
-        yield {"type": "response.in_progress", "response": self._response("in_progress", output)}
+        running = self._response("in_progress", output)
+        yield [{"type": "response.created", "response": running}, {"type": "response.in_progress", "response": running}]
         kind: str | None = None
-        async for step in self._run.pieces():
-            if step is None:
-                yield {"type": "keepalive"}
-                continue
-            piece = step[1]
-            if piece.kind != kind or piece.call is not None:
-                for event in _closed(output) if output else ():
-                    yield event
-                kind = piece.kind
-                output.append(_opened_item(piece))
-                for event in _opened(output):
-                    yield event
-            yield self._grown(output, piece)
-        for event in _closed(output) if output else ():
-            yield event
+        async for batch in self._run.batches():
+            told: list[dict[str, Any]] = []
+            for _, piece in batch.pieces if batch else ():
+                if piece.kind != kind or piece.call is not None:
+                    told += _closed(output) if output else ()
+                    kind = piece.kind
+                    output.append(_opened_item(piece))
+                    told += _opened(output)
+                told.append(self._grown(output, piece))
+            if told or batch is None:
+                yield told
         cut = self._run.choices[0].answer.finish_reason in (LENGTH, CONTEXT)
         status = "incomplete" if cut else "completed"
-        yield {"type": f"response.{status}", "response": self._response(status, output)}
+        ended = {"type": f"response.{status}", "response": self._response(status, output)}
+        yield [*(_closed(output) if output else ()), ended]
 
     def _grown(self, output: list[dict[str, Any]], piece: Piece) -> dict[str, Any]:
         place = {**_place(output), "delta": piece.text}

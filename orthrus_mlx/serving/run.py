@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,14 @@ class Choice:
 
     ticket: Ticket
     answer: Answer
+
+
+@dataclass
+class Batch:
+    """(choice, piece) in order, and the choices that ended behind their pieces."""
+
+    pieces: list[tuple[int, Piece]]
+    ended: list[int]
 
 
 class Run:
@@ -48,8 +57,8 @@ class Run:
         read, total = zip(*(choice.ticket.progress for choice in self.choices), strict=True)
         return sum(read), sum(total)
 
-    async def pieces(self) -> AsyncGenerator[tuple[int, Piece] | None]:
-        """(choice, piece) as they come; None after every `Limits.keepalive` seconds of silence.
+    async def batches(self) -> AsyncGenerator[Batch | None]:
+        """What comes together, together; None after every `Limits.keepalive` seconds of silence.
 
         Raises:
             HttpError: the engine failed on it or is closing, or its time is up.
@@ -64,23 +73,36 @@ class Run:
                 done, _ = await asyncio.wait(waiting, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
                 if not left:
                     raise HttpError(504, f"the request took more than {self._limits.seconds:g} seconds")
-                if time.monotonic() - last >= self._limits.keepalive:
-                    last = time.monotonic()
-                    yield None
+                batch = Batch([], [])
                 for future in done:
                     index = waiting.pop(future)
                     choice = self.choices[index]
-                    for piece in choice.answer.feed(self._checked(choice.ticket, future.result())):
-                        last = time.monotonic()
-                        yield index, piece
+                    for event in (future.result(), *choice.ticket.ready()):
+                        if choice.answer.finish_reason is None:
+                            fed = choice.answer.feed(self._checked(choice.ticket, event))
+                            batch.pieces.extend((index, piece) for piece in fed)
                     if choice.answer.finish_reason is None:
                         waiting[asyncio.ensure_future(anext(choice.ticket))] = index
                     else:
                         choice.ticket.cancel()
+                        batch.ended.append(index)
+                if batch.pieces or batch.ended:
+                    last = time.monotonic()
+                    yield batch
+                elif time.monotonic() - last >= self._limits.keepalive:
+                    last = time.monotonic()
+                    yield None
         finally:
             for future in waiting:
                 future.cancel()
             self.close()
+
+    async def pieces(self) -> AsyncGenerator[tuple[int, Piece]]:
+        """(choice, piece), one after the other. Raises as `batches`."""
+        async with aclosing(self.batches()) as batches:
+            async for batch in batches:
+                for step in batch.pieces if batch else ():
+                    yield step
 
     def close(self) -> None:
         """Give up what is not finished."""

@@ -56,6 +56,8 @@ class Splitter:
     def _beginning(self, markers: Mapping[str, str]) -> int:
         """Length of the longest end of the held text that begins a marker."""
         longest = max(map(len, markers), default=0)
+        if not any(marker[0] in self._held[-longest:] for marker in markers):
+            return 0
         for length in range(min(longest - 1, len(self._held)), 0, -1):
             if any(marker.startswith(self._held[-length:]) for marker in markers):
                 return length

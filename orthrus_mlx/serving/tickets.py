@@ -118,6 +118,14 @@ class Ticket:
         self._ended = event.finish_reason is not None
         return event
 
+    def ready(self) -> list[Event]:
+        """The events that have come already."""
+        events = []
+        while not self._ended and not self._events.empty():
+            events.append(self._events.get_nowait())
+            self._ended = events[-1].finish_reason is not None
+        return events
+
     def cancel(self) -> None:
         """Give the request up: the engine drops it at the next cycle. Harmless once it has ended."""
         self._cancelled.set()
