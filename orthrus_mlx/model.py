@@ -9,7 +9,7 @@ Shapes: B batch, L rows, H query heads, G key/value heads, D head_dim, V vocabul
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -121,6 +121,7 @@ class Attention(nn.Module):
             members = list(group)
             first, last, rows = members[0].start, members[-1].stop, members[0].rows
             q, k, v = self.project(_padded(_rows(x, first, last, axis=1), rows, axis=1), view)
+            q, k = self._rotated(members, layer, *(_rows(a, 0, last - first, axis=2) for a in (q, k)))
             attended = [
                 self._attend(part, layer, *(_rows(a, part.start - first, part.stop - first, axis=2) for a in (q, k, v)))
                 for part in members
@@ -129,15 +130,21 @@ class Attention(nn.Module):
             outputs.append(_rows(output, 0, last - first, axis=1))
         return _padded(_joined(outputs, axis=1), x.shape[1], axis=1)
 
+    def _rotated(self, parts: Sequence[Part], layer: int, q: mx.array, k: mx.array) -> Iterator[mx.array]:
+        """Queries and keys [1, heads, N, D] of the rows of `parts`, rotated to their positions, all at once."""
+        firsts = [part.cache[layer].offset + (part.behind or 0) for part in parts]
+        if len(parts) == 1 and parts[0].parents is None:
+            return (self.rope(a, offset=firsts[0]) for a in (q, k))
+        positions: list[int] = []
+        for part, first in zip(parts, firsts, strict=True):
+            steps = range(part.stop - part.start) if part.parents is None else depths(part.parents)
+            positions += [first + step for step in steps]
+        at = mx.array(positions)
+        return (self.rope(a.swapaxes(0, 2), offset=at).swapaxes(0, 2) for a in (q, k))
+
     def _attend(self, part: Part, layer: int, q: mx.array, k: mx.array, v: mx.array) -> mx.array:
-        """Attention [1, H, L, D] of a part's unrotated queries over its cache and its own keys and values."""
-        cache, causal = part.cache[layer], part.view == AR
-        L, first = q.shape[2], cache.offset + (part.behind or 0)
-        if part.parents is None:
-            q, k = self.rope(q, offset=first), self.rope(k, offset=first)
-        else:
-            positions = first + mx.array(depths(part.parents))
-            q, k = (self.rope(a.swapaxes(0, 2), offset=positions).swapaxes(0, 2) for a in (q, k))
+        """Attention [1, H, L, D] of a part's queries over its cache and its own keys and values."""
+        cache, causal, L = part.cache[layer], part.view == AR, q.shape[2]
         settings: dict[str, Any] = {"causal": causal, "parents": part.parents, "scale": self.scale}
         if part.behind is not None:
             # What was staged or held stays: it is the autoregressive rows'.
