@@ -172,6 +172,16 @@ def test_steps_respect_room_and_widths(room, block_rows, trees, ngram, order, da
         assert policy.prediction.tokens >= 1 and policy.prediction.ms > 0 and policy.prediction.plain_ms > 0
 
 
+def test_cycles_whose_passes_were_shared_teach_nothing_about_costs():
+    on = machine(cycle=1.1)
+    costs = on.table()
+    policy = AutoPolicy(costs, PolicyMemory(), block_rows=16)
+    for seconds, corrections in ((0.0, 0), (0.0, 0), (0.5, 1)):
+        step = policy.step(Situation(100, 40))
+        policy.observe(Outcome(step, 100, step.draft_rows, 1, 1, 0, (), 0, seconds))
+        assert costs.version == corrections
+
+
 def test_the_same_text_gives_the_same_steps():
     on = machine(noise=0.1)
     text = texts("code", 1, 200)[0]

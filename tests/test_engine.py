@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import random
 import resource
 import threading
@@ -365,7 +366,9 @@ def resident_bytes() -> int:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
-def test_a_long_day_of_requests_cancels_and_faults_leaves_nothing_behind(tmp_path, summary):
+def test_a_long_day_of_requests_cancels_and_faults_leaves_nothing_behind(tmp_path, summary, caplog):
+    # What is logged is kept for the report, and with a traceback all arrays in sight of it.
+    caplog.set_level(logging.CRITICAL, "orthrus_mlx")
     model = tiny.text_model()
     limit = 2 * 2**20
     rng = random.Random(9)

@@ -216,8 +216,10 @@ class AutoPolicy:
         if outcome.draft_rows:
             passes.append((DIFFUSION, outcome.draft_rows))
             expected += self._options.draft_ms(outcome.draft_rows, outcome.context)
-        measured = outcome.seconds * 1e3
-        self._costs.observe(passes, expected, measured)
+        measured = expected
+        if outcome.seconds:
+            measured = outcome.seconds * 1e3
+            self._costs.observe(passes, expected, measured)
         if outcome.step.kind == AR:
             self._credit += INCOME * outcome.tokens
             self._carried += INCOME * outcome.tokens

@@ -20,6 +20,7 @@ from typing import Any, cast
 import mlx.core as mx
 from mlx_lm.generate import wired_limit
 
+from ..decoding.model_policy import make_policy
 from ..errors import RequestError
 from ..exactness import exactness_of
 from ..generation import block_rows, check_ids, checked_prompt
@@ -107,6 +108,8 @@ class Engine:
         self.model, self._capacity = model, capacity or Capacity()
         # In the caller's thread: what the model has not evaluated yet belongs to the thread that loaded it.
         self._exactness = exactness_of(model)
+        # Here and not when the first request waits for it: passes may have to be timed.
+        make_policy(model, "auto", block_rows(model, "auto", None), self._exactness, sampled=False)
         step = self._capacity.prefill_step_size
         limit = self._capacity.memory or memory_limit()
         self._admission = Admission(Footprint.of(model, step), limit)

@@ -207,6 +207,8 @@ class Scheduler:
     def _fail(self, ticket: Ticket, error: BaseException) -> None:
         """End a request with an error; what its cache holds is not trusted any more."""
         log.error("a request failed", exc_info=error)
+        # The ticket may outlive the request for long, and a traceback holds every array in sight of it.
+        error.__traceback__ = None
         for job in [job for job in self.jobs if job.ticket is ticket]:
             self.jobs.remove(job)
             job.close()

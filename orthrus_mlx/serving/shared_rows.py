@@ -7,6 +7,10 @@ from dataclasses import dataclass, replace
 from ..config import MAX_BLOCK_SIZE
 from ..decoding.steps import Candidates, Draft, Outcome, Policy, Prediction, Situation, Step
 
+LEAST_SHARE = 4
+"""A drafted cycle takes two passes and emits at most as many tokens as it has rows: with two rows no more than two
+one-token steps, with three hardly more."""
+
 
 @dataclass
 class Load:
@@ -26,9 +30,9 @@ class SharedRows:
     """`policy`, kept to this request's share of the rows of a pass.
 
     Up to `MAX_BLOCK_SIZE` rows a pass costs little more than one of few rows; beyond them a second pass is needed.
-    So `n` requests have `MAX_BLOCK_SIZE // n` rows each, drafts included: alone a request has all that its policy
-    wants, and with more than half as many requests as rows all take one-token steps. What a cycle took while others
-    shared its passes is not what its own passes cost, and is kept from the policy.
+    So `n` requests have `MAX_BLOCK_SIZE // n` rows each: alone a request has all that its policy wants, and in a
+    crowd, where the share is below `LEAST_SHARE`, all take one-token steps. What a cycle took while others shared its
+    passes is not what its own passes cost, and is kept from the policy.
     """
 
     def __init__(self, policy: Policy, load: Load, most_rows: int = MAX_BLOCK_SIZE):
@@ -38,7 +42,8 @@ class SharedRows:
 
     @property
     def _share(self) -> int:
-        return max(self._most // max(self._load.requests, 1), 1)
+        share = self._most // max(self._load.requests, 1)
+        return share if share >= LEAST_SHARE else 1
 
     @property
     def prediction(self) -> Prediction | None:
