@@ -176,10 +176,6 @@ def test_anthropic_raises_its_own_errors(demo):
     client = anthropic_client(demo)
     with pytest.raises(anthropic.BadRequestError, match="service_tier: not supported"):
         client.messages.create(model="demo", max_tokens=3, messages=USER, service_tier="auto")
-    with pytest.raises(anthropic.BadRequestError, match=r"thinking\.budget_tokens: not supported"):
-        client.messages.create(
-            model="demo", max_tokens=2000, messages=USER, thinking={"type": "enabled", "budget_tokens": 1024}
-        )
     with pytest.raises(anthropic.NotFoundError):
         client.messages.create(model="claude", max_tokens=3, messages=USER)
 

@@ -69,9 +69,10 @@ class ToolChoice(Body):
 
 
 class Thinking(Body):
-    """Whether the model thinks; it sets itself no budget, so one is refused rather than ignored."""
+    """Whether the model thinks, and the most tokens of its thoughts."""
 
     type: Literal["enabled", "disabled", "adaptive"]
+    budget_tokens: int | None = Field(None, ge=0)
 
 
 class Metadata(Body):

@@ -25,6 +25,7 @@ def plan(service: Service, body: MessagesBody) -> Plan:
         seed=body.seed,
         stops=body.stop_sequences or (),
         tools=_tools(body),
+        thinking_budget=body.thinking.budget_tokens if body.thinking else None,
         stream=bool(body.stream),
         mode=body.mode,
         block_size=body.block_size,

@@ -12,6 +12,7 @@ from typing import Any
 
 from mlx_lm.sample_utils import make_logits_processors
 
+from ..decoding.constraint import Constraint
 from ..prompts import opens_thought, render, think_markers
 from ..sampling import Sampling
 from .answer import Answer, ParseCall
@@ -20,6 +21,7 @@ from .engine import Engine, EngineRequest, TooLarge
 from .errors import HttpError
 from .grammar import GrammarCompiler, GrammarText, behind_thought, tool_calls
 from .split import exits
+from .thinking import ThinkingBudget
 from .vocabulary import Vocabulary
 
 
@@ -193,6 +195,7 @@ class Service:
         stops: Sequence[str] = (),
         grammar: GrammarText | None = None,
         tools: Tools | None = None,
+        thinking_budget: int | None = None,
         stream: bool = False,
         chat: bool = True,
         logprobs: int = 0,
@@ -205,6 +208,7 @@ class Service:
             max_tokens, sampling, mode: where they say nothing, the defaults hold; `sampling` has `Sampling`'s names.
             seed: of the first choice, modulo 2**32; the others count on from it. Default: a random one.
             processors: for mlx-lm's `make_logits_processors`.
+            thinking_budget: most tokens of thoughts.
             stream: whether tool calls are to be told of while they are written.
             chat: whether thoughts and tool calls are taken out of the text.
 
@@ -232,7 +236,7 @@ class Service:
             sampling=chosen,
             stop_tokens=stop_tokens,
             logits_processors=tuple(make_logits_processors(**{k: v for k, v in (processors or {}).items() if v})),
-            constraint=self.grammars.compile(grammar) if grammar is not None else None,
+            constraint=self._constraint(grammar, thinking_budget, in_thought),
             logprobs=logprobs,
             mode=mode or self.defaults.mode,
             block_size=block_size,
@@ -257,6 +261,22 @@ class Service:
             follow_calls=partial(CallStream, names) if calls and stream and self._calls_are_json else None,
         )
         return Plan(requests, choices, make_answer, seed)
+
+    def _constraint(
+        self, grammar: GrammarText | None, thinking_budget: int | None, in_thought: bool
+    ) -> Callable[[], Constraint] | None:
+        compiled = self.grammars.compile(grammar) if grammar is not None else None
+        if thinking_budget is None or self.think_markers is None:
+            return compiled
+        try:
+            start, end = self.tokenizer.think_start_id, self.tokenizer.think_end_id
+        except ValueError:
+            message = "thinking.budget_tokens: not possible with this model, whose thoughts end with several tokens"
+            raise HttpError(400, message, param="thinking.budget_tokens") from None
+        size = self.args.vocab_size
+        return lambda: ThinkingBudget(
+            start, end, thinking_budget, size, inside=in_thought, inner=compiled() if compiled else None
+        )
 
     def _sampling_defaults(self) -> dict[str, Any]:
         d = self.defaults
