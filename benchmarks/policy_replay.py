@@ -162,8 +162,9 @@ def replay(trace: Trace, policy: Policy, machine: Machine, *, seed: int = 0, ngr
         tokens = min(len(path) + 1, room)
         ms *= rng.lognormvariate(0.0, machine.noise) if machine.noise else 1.0
         on_path = [confidences[node] for node in verified] if confidences else []
+        followed = [candidates.tokens[node] for node in verified]
         policy.observe(
-            Outcome(step, context, step.draft_rows, rows, tokens, len(verified), on_path, len(path), ms / 1e3)
+            Outcome(step, context, step.draft_rows, rows, tokens, len(verified), on_path, len(path), ms / 1e3, followed)
         )
         text.extend(trace.answer[emitted : emitted + tokens])
         emitted += tokens
@@ -200,12 +201,14 @@ def _candidates(
         return Candidates(tokens, tuple(range(-1, len(tokens) - 1))), [position[0] for position in draft.confidences]
     if step.kind == CHAIN:
         draft = Draft([t[:1] for t in draft.tokens], [c[:1] for c in draft.confidences])
-    candidates = policy.shape(step, draft, situation)
+    tokens, order = text.find(situation.room - 1) if situation.ngram else ((), 0)
+    candidates = policy.shape(step, draft, replace(situation, ngram_tokens=tokens, ngram_order=order))
     depths: list[int] = []
     confidences = []
     for token, parent in zip(candidates.tokens, candidates.parents, strict=True):
         depths.append(depths[parent] + 1 if parent >= 0 else 0)
-        confidences.append(draft.confidences[depths[-1]][list(draft.tokens[depths[-1]]).index(token)])
+        offered = list(draft.tokens[depths[-1]]) if depths[-1] < len(draft.tokens) else []
+        confidences.append(draft.confidences[depths[-1]][offered.index(token)] if token in offered else 0.0)
     return candidates, confidences
 
 

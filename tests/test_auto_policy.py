@@ -154,21 +154,20 @@ def test_steps_respect_room_and_widths(room, block_rows, trees, ngram, order, da
             assert step.kind == CHAIN or (trees and step.look)
         if step.kind == NGRAM:
             assert step.verify_rows <= ngram + 1 and not step.look
-        rows, confidences = step.verify_rows, []
+        rows, confidences, tokens = step.verify_rows, [], [0] * 32
         if step.look:
             confidence = st.floats(0, 1)
             rows_of = st.lists(confidence, min_size=1, max_size=4).map(lambda c: sorted(c, reverse=True))
             drafted = data.draw(st.lists(rows_of, min_size=step.draft_rows - 1, max_size=step.draft_rows - 1))
             candidates = policy.shape(step, draft_of(drafted), situation)
-            rows = len(candidates.tokens) + 1
+            rows, tokens = len(candidates.tokens) + 1, list(candidates.tokens)
             assert rows in {*WIDTHS, block_rows} and rows <= step.verify_rows
             assert all(parent < i for i, parent in enumerate(candidates.parents))
             confidences = [0.5] * (rows - 1)
         accepted = data.draw(st.integers(0, rows - 1))
         drafts = min(rows - 1, accepted + 1)
-        policy.observe(
-            Outcome(step, 100, step.draft_rows, rows, accepted + 1, drafts, confidences[:drafts], accepted, 0.02)
-        )
+        shares = confidences[:drafts], accepted, 0.02, tokens[:drafts]
+        policy.observe(Outcome(step, 100, step.draft_rows, rows, accepted + 1, drafts, *shares))
         assert policy.prediction.tokens >= 1 and policy.prediction.ms > 0 and policy.prediction.plain_ms > 0
 
 

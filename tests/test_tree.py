@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orthrus_mlx.decoding.tree import Tree, best_tree
+from orthrus_mlx.decoding.tree import NO_CHOICE, Tree, best_tree
 
 probability = st.floats(0, 1, allow_subnormal=False)
 positions = st.lists(
@@ -86,3 +86,44 @@ def _timed(clock, work) -> float:
     start = clock()
     work()
     return clock() - start
+
+
+branches = st.lists(st.tuples(st.integers(0, 5), probability), max_size=5)
+
+
+def paths_with_branch(drafted, branch) -> dict[tuple[int, ...], float]:
+    """The probability of every path there is, by its tokens."""
+    found: dict[tuple[int, ...], float] = {}
+
+    def extend(path: tuple[int, ...], before: float) -> None:
+        depth = len(path)
+        chances: dict[int, float] = {}
+        for token, p in drafted[depth] if depth < len(drafted) else []:
+            chances.setdefault(token, p)
+        if path == tuple(token for token, _ in branch[:depth]) and depth < len(branch):
+            token, p = branch[depth]
+            chances[token] = max(p, chances.get(token, 0.0))
+        for token, p in chances.items():
+            found[(*path, token)] = before * p
+            extend((*path, token), before * p)
+
+    extend((), 1.0)
+    return found
+
+
+@settings(max_examples=200, deadline=None)
+@given(positions, branches, st.integers(0, 12))
+def test_an_n_gram_branch_competes_with_the_draft_and_the_best_paths_win(drafted, branch, budget):
+    tokens = [[token for token, _ in candidates] for candidates in drafted]
+    tree = best_tree(tokens, [[p for _, p in candidates] for candidates in drafted], budget, branch)
+    everything = paths_with_branch(drafted, branch)
+    best = sum(sorted(everything.values(), reverse=True)[:budget])
+    assert sum(tree.probabilities) == pytest.approx(best, abs=1e-9)
+    paths: list[tuple[int, ...]] = []
+    for token, parent, choice, p in zip(tree.tokens, tree.parents, tree.choices, tree.probabilities, strict=True):
+        paths.append((*(paths[parent] if parent >= 0 else ()), token))
+        assert everything[paths[-1]] == pytest.approx(p, abs=1e-12)
+        place = len(paths[-1]) - 1
+        offered = tokens[place] if place < len(tokens) else []
+        assert offered[choice] == token if choice != NO_CHOICE else token not in offered
+    assert len(set(paths)) == len(paths)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, takewhile
 
 from .belief import Belief
 from .calibration import TextShift
@@ -46,12 +46,29 @@ MOST_PATIENCE = 128
 
 @dataclass(frozen=True)
 class _Shaped:
-    """A draft that was read and what of it is verified: the first `nodes` nodes of `tree`."""
+    """A draft that was read and what of it is verified: the first `nodes` nodes of `tree`.
+
+    `branch` are the tokens of the n-gram match that the tree was offered.
+    """
 
     tree: Tree
     nodes: int
     draft: Draft
     probabilities: Sequence[Sequence[float]]
+    branch: Sequence[int]
+
+    def on_branch(self) -> int:
+        """How many drafts of the branch are verified."""
+        node, drafts = -1, 0
+        for token in self.branch:
+            node = next((i for i in self.children(node) if self.tree.tokens[i] == token), -2)
+            if node == -2:
+                break
+            drafts += 1
+        return drafts
+
+    def children(self, node: int) -> list[int]:
+        return [i for i in range(self.nodes) if self.tree.parents[i] == node]
 
 
 class AutoPolicy:
@@ -175,7 +192,7 @@ class AutoPolicy:
         tokens, rows = self._best_rows(chain, target_ms)
         drafted = chain
         if step.kind == TREE:
-            tree = best_tree(draft.tokens[: most - 1], probabilities, most - 1)
+            tree = best_tree(draft.tokens[: most - 1], probabilities, most - 1, self._branch(situation, most - 1))
             tree_tokens, tree_rows = self._best_rows(tree, target_ms)
             if tree_rows > 1:
                 self._learn_tree_gain(tree, chain, tree_rows)
@@ -183,9 +200,17 @@ class AutoPolicy:
             if tree_value > value + 0.01:
                 drafted, tokens, rows = tree, tree_tokens, tree_rows
         candidates = drafted.first(rows - 1)
-        self._shaped = _Shaped(drafted, rows - 1, draft, probabilities)
+        branch = situation.ngram_tokens if drafted is not chain else ()
+        self._order = situation.ngram_order
+        self._shaped = _Shaped(drafted, rows - 1, draft, probabilities, branch)
         self._predictions[-1] = Prediction(tokens, spent + target_ms[rows], plain)
         return candidates
+
+    def _branch(self, situation: Situation, most: int) -> list[tuple[int, float]]:
+        """The n-gram match as a branch of a tree: its tokens and the chance of each behind those before it."""
+        tokens = situation.ngram_tokens[:most]
+        chances = self._memory.ngrams.chances(situation.ngram_order, len(tokens))
+        return list(zip(tokens, chances, strict=True))
 
     def _accepted(self, confidences: Sequence[float]) -> list[float]:
         """Acceptance probabilities of a position's candidates, if the path before is accepted."""
@@ -256,19 +281,24 @@ class AutoPolicy:
         """Follow the accepted path; what is learned is how far the first candidates alone would have come."""
         straight, failed = 0, False
         node = -1
+        branch = shaped.on_branch()
+        if branch:
+            pairs = zip(outcome.path[: outcome.accepted], shaped.branch[:branch], strict=False)
+            agreed = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+            self._memory.ngrams.observe(self._order, branch, agreed)
         for depth in range(min(outcome.accepted + 1, len(shaped.probabilities))):
-            children = [i for i in range(shaped.nodes) if shaped.tree.parents[i] == node]
+            children = shaped.children(node)
             if not children:
                 break
             taken = self._taken(shaped, children, outcome, depth)
             first = shaped.probabilities[depth][0]
             hit = taken is not None and shaped.tree.choices[taken] == 0
             self._learn_confidence(shaped.draft.confidences[depth][0], hit)
-            others = sum(
-                shaped.probabilities[depth][shaped.tree.choices[i]] for i in children if shaped.tree.choices[i]
-            )
+            ranks = [shaped.tree.choices[i] for i in children]
+            others = sum(shaped.probabilities[depth][rank] for rank in ranks if rank > 0)
             if others and not hit:
-                self._calibration.observe_others(min(others / max(1.0 - first, 1e-6), 1.0), taken is not None)
+                other = taken is not None and shaped.tree.choices[taken] > 0
+                self._calibration.observe_others(min(others / max(1.0 - first, 1e-6), 1.0), other)
             failed = failed or not hit
             straight += not failed
             if taken is None:
@@ -288,11 +318,8 @@ class AutoPolicy:
         """Which of `children` the accepted path went through."""
         if depth >= outcome.accepted:
             return None
-        if len(children) == 1:
-            return children[0]
-        confidence = outcome.confidences[depth]
-        of = shaped.draft.confidences[depth]
-        return min(children, key=lambda i: abs(of[shaped.tree.choices[i]] - confidence))
+        token = outcome.path[depth]
+        return next((i for i in children if shaped.tree.tokens[i] == token), None)
 
 
 def _rate(option: Option) -> float:

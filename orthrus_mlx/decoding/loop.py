@@ -184,7 +184,7 @@ class Decoder:
 
     def _situation(self, room: int) -> Situation:
         tokens, order = self._ngrams.find(min(room, self.most_rows) - 1) if self._ngrams is not None else ((), 0)
-        return Situation(self.cache.offset, room, len(tokens), order, len(self._carried))
+        return Situation(self.cache.offset, room, len(tokens), order, tokens, len(self._carried))
 
     def _within(self, step: Step, room: int) -> Step:
         """`step` with no more rows than there are; one that can draft nothing is a one-token step."""
@@ -301,7 +301,8 @@ class Decoder:
             # User code and grammars walk a chain.
             chain = tuple(row[0] for row in draft.tokens[: step.verify_rows - 1])
             return draft, Candidates(chain, tuple(range(-1, len(chain) - 1)))
-        return draft, self.policy.shape(step, draft, work.situation)
+        # Behind a one-token step the text has grown since the policy was asked.
+        return draft, self.policy.shape(step, draft, self._situation(work.situation.room))
 
     def _choose_stepwise(
         self, choice: StepwiseChoice, logits: mx.array, drafted: Sequence[int], position: int, masks: Any
@@ -339,8 +340,8 @@ class Decoder:
             level = depths(tuple(parents))
             for i in followed:
                 place = level[i] - 1
-                if place < len(draft.tokens) and rows[i] in draft.tokens[place]:
-                    sure.append(draft.confidences[place][list(draft.tokens[place]).index(rows[i])])
+                offered = list(draft.tokens[place]) if place < len(draft.tokens) else []
+                sure.append(draft.confidences[place][offered.index(rows[i])] if rows[i] in offered else 0.0)
         return Outcome(
             step=work.step,
             context=work.situation.context,
@@ -348,9 +349,10 @@ class Decoder:
             rows=len(rows),
             tokens=emitted,
             drafts=len(followed),
-            confidences=sure if len(sure) == len(followed) else (),
+            confidences=sure,
             accepted=accepted,
             seconds=self._clock.lap(),
+            path=[rows[i] for i in followed],
         )
 
     # Small parts ------------------------------------------------------------------------------------

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+from operator import mul
+
 from .belief import Usual
 from .calibration import Calibration
 
@@ -28,14 +31,15 @@ class NGramRates:
         self._tried = [NGRAM_PRIOR_DRAFTS] * len(NGRAM_ORDERS)
         self._accepted = [NGRAM_PRIOR_DRAFTS * rate for rate in NGRAM_PRIOR]
 
+    def chances(self, order: int, drafts: int) -> list[float]:
+        """Of each of the first `drafts` drafts of a match, the chance that it is accepted where all before it were."""
+        bins = (_bin(order + draft) for draft in range(drafts))
+        return [self._accepted[bin] / self._tried[bin] for bin in bins]
+
     def accepted(self, order: int, drafts: int) -> list[float]:
         """accepted[d] is the expected number of accepted drafts of the first d = 0 .. `drafts`."""
-        expected, survival = [0.0], 1.0
-        for draft in range(drafts):
-            bin = _bin(order + draft)
-            survival *= self._accepted[bin] / self._tried[bin]
-            expected.append(expected[-1] + survival)
-        return expected
+        survival = accumulate(self.chances(order, drafts), mul)
+        return list(accumulate(survival, initial=0.0))
 
     def observe(self, order: int, drafts: int, accepted: int) -> None:
         """Of `drafts` drafts of a match, the first `accepted` were accepted."""

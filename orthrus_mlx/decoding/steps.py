@@ -27,6 +27,7 @@ class Situation:
         room: most tokens that may still be emitted.
         ngram: drafts that an n-gram match in prompt + output offers; 0 where there is none.
         ngram_order: tokens of text that the match rests on.
+        ngram_tokens: these drafts, where a draft that was read is to be shaped.
         carried: drafts that a MERGED cycle has already made for this one; 0 where it made none.
     """
 
@@ -34,6 +35,7 @@ class Situation:
     room: int
     ngram: int = 0
     ngram_order: int = 0
+    ngram_tokens: Sequence[int] = ()
     carried: int = 0
 
 
@@ -98,7 +100,7 @@ class Outcome:
         rows: rows that the target pass verified, the pending token included.
         tokens: tokens emitted.
         drafts: drafts verified along the accepted path and its first rejection: what calibration may learn from.
-        confidences: the confidence of each of these, where they were read.
+        confidences: the confidence of each of these, where they were read; 0 of one that the draft did not offer.
         accepted: of `drafts`, how many leading ones were accepted.
         seconds: wall time, the consumer's not counted; 0 where others shared the passes and it would say nothing.
     """
@@ -112,6 +114,7 @@ class Outcome:
     confidences: Sequence[float]
     accepted: int
     seconds: float
+    path: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
