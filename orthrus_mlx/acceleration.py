@@ -71,6 +71,7 @@ def install(model: Model, plan: Plan) -> None:
     attention = None if plan.attention is None else _over_cache(plan.attention)
     for layer in model.layers:
         layer.self_attn.block_attention = attention
+        layer.self_attn.any_length = plan.attention in kernels.CPU_FAMILIES
         if all(kernels.cpu_product(layer.mlp.get(name)) for name in ("gate_up_proj", "down_proj")):
             layer.mlp.__class__ = CpuMLP
     model.choice_kernel = kernels.choose if plan.choice else None

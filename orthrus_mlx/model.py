@@ -53,6 +53,9 @@ class Part:
 class Attention(nn.Module):
     block_attention: Callable[..., mx.array] | None = None
     """A kernel for the parts of a pass (`orthrus_mlx.acceleration`); None is stock MLX."""
+
+    any_length: bool = False
+    """Whether `block_attention` takes parts of any length, with the bits of short ones."""
     group: mx.distributed.Group | None = None
     """The ranks that each hold some of the heads; None holds them all."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import random
 from pathlib import Path
@@ -14,12 +15,15 @@ from engine_cases import STEP, alone, engine_of, random_requests, request, text,
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orthrus_mlx.acceleration import accelerate
 from orthrus_mlx.cache import KVCache
+from orthrus_mlx.decoding.prefill import read_chunk
 from orthrus_mlx.exactness import exactness_of
+from orthrus_mlx.passes import Block, run_pass
 from orthrus_mlx.serving import engine as engine_module
 from orthrus_mlx.serving import spill as spill_module
 from orthrus_mlx.serving.prefix_cache import PrefixCache
-from orthrus_mlx.serving.spill import Spill, identity_of
+from orthrus_mlx.serving.spill import Spill, free_position, identity_of
 
 LAYERS = 2
 TOKEN_BYTES = 2 * LAYERS * 2 * 4 * 4
@@ -141,9 +145,20 @@ def test_what_is_kept_holds_no_more_memory_than_it_counts():
 # With a model -------------------------------------------------------------------------------------------
 
 
+@functools.cache
+def with_kernels(seed: int):
+    """The model on NumPy's products and attention, which decode with other bits than MLX's."""
+    settings = tiny.text_config()
+    model = tiny.build(settings, tiny.weights(settings, seed), "bfloat16")
+    accelerate(model, "force")
+    assert model.layers[0].self_attn.any_length
+    return model
+
+
+@pytest.mark.parametrize("make", [tiny.text_model, with_kernels])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_conversations_have_the_same_tokens_with_and_without_a_cache(seed):
-    model = tiny.text_model(seed)
+def test_conversations_have_the_same_tokens_with_and_without_a_cache(make, seed):
+    model = make(seed)
     rng = random.Random(seed)
     asked = []
     for _ in range(6):
@@ -163,6 +178,24 @@ def test_conversations_have_the_same_tokens_with_and_without_a_cache(seed):
     assert found[0] == found[None] == found[40 * 2**10] == [alone(model, one) for one in asked]
 
 
+@pytest.mark.parametrize("make", [tiny.text_model, with_kernels])
+def test_rows_that_were_decoded_are_the_rows_that_are_read(make):
+    model = make(0)
+    assert free_position(model, exactness_of(model))
+    text = mx.array(tiny.prompt(5, 150, tiny.BYTES), dtype=mx.int32)
+    decoded = KVCache(len(model.layers))
+    read_chunk(model, text[:40], decoded)
+    for start in range(40, 150, 5):
+        run_pass(model, [Block(decoded, text[start : start + 5])])
+        decoded.commit(5)
+    for step in (150, 64, 7):
+        read = KVCache(len(model.layers))
+        for start in range(0, 150, step):
+            read_chunk(model, text[start : start + step], read)
+        for ours, theirs in zip(read.arrays, decoded.arrays, strict=True):
+            assert mx.array_equal(ours[..., :150, :], theirs[..., :150, :]), f"chunks of {step}"
+
+
 def test_a_second_turn_reads_only_what_is_new():
     model = tiny.text_model()
     first = request(range(60, 110), 20, stop_tokens=frozenset())
@@ -176,7 +209,7 @@ def test_a_second_turn_reads_only_what_is_new():
 
 def test_in_chunks_a_prompt_is_read_in_the_same_pieces_whatever_is_cached(monkeypatch):
     model = tiny.text_model()
-    monkeypatch.setattr(engine_module, "free_position", lambda exactness: False)
+    monkeypatch.setattr(engine_module, "free_position", lambda model, exactness: False)
     pieces = []
     read_chunk = engine_module.Scheduler._read_some.__globals__["read_chunk"]
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import mlx.core as mx
 
 from ..cache import KVCache
-from ..model import Model
+from ..model import Model, Part
+from ..weights import AR
 
 Progress = Callable[[int, int], None]
 """mlx-lm's prompt_progress_callback: (tokens processed, tokens in the prompt)."""
@@ -31,6 +32,10 @@ def prefill(model: Model, prompt: mx.array, cache: KVCache, *, step_size: int, p
 
 def read_chunk(model: Model, chunk: mx.array, cache: KVCache) -> None:
     """Commit all of `chunk` [n] in one pass of the autoregressive view, and wait for it."""
-    model.model(chunk[None], cache)
+    if model.layers[0].self_attn.any_length:
+        # Rows that were read and rows that were decoded then have the same bits.
+        model.model.parts(chunk, [Part(0, chunk.size, AR, cache)])
+    else:
+        model.model(chunk[None], cache)
     cache.commit(chunk.size)
     mx.eval(cache.arrays)

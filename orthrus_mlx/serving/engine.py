@@ -133,7 +133,7 @@ class Engine:
             self._exactness,
             step_size=step,
             prefixes=self._prefixes,
-            reuse_answers=free_position(self._exactness),
+            reuse_answers=free_position(model, self._exactness),
             ended=self._ended,
         )
         self._thread = threading.Thread(target=self._work, name="orthrus-engine", daemon=True)
@@ -209,7 +209,7 @@ class Engine:
             len(self.model.layers),
             self._prefix_budget,
             step_size=capacity.prefill_step_size,
-            any_position=free_position(self._exactness),
+            any_position=free_position(self.model, self._exactness),
             spill=spill,
         )
 

@@ -183,7 +183,7 @@ def identity_of(model: Model, exactness: Exactness, step_size: int) -> str:
         version("mlx"),
         mx.device_info().get("device_name", ""),
         str(mx.default_device()),
-        None if free_position(exactness) else step_size,
+        None if free_position(model, exactness) else step_size,
     ]
     digest.update(json.dumps(described, sort_keys=True, default=dict).encode())
     for name, array in sorted(parameters(model).items()):
@@ -204,9 +204,12 @@ def parameters(model: Model) -> dict[str, mx.array]:
     return cast(dict[str, mx.array], tree_flatten(model.parameters(), destination={}))
 
 
-def free_position(exactness: Exactness) -> bool:
-    """Whether prompts may be read in any chunks: where every row of a pass, however long, has bits of its own.
+def free_position(model: Model, exactness: Exactness) -> bool:
+    """Whether a row has the same bits however it was computed: read with a prompt, in any chunks, or decoded.
 
-    The probe shows it for short passes only; on the CPU every pass is computed as short ones are.
+    The probe shows it for short passes only. On the CPU every pass is computed as short ones are, unless prompts are
+    read with another attention than blocks.
     """
-    return exactness.kind == "row-exact" and mx.default_device() == mx.cpu
+    attention = model.layers[0].self_attn
+    same = attention.block_attention is None or attention.any_length
+    return same and exactness.kind == "row-exact" and mx.default_device() == mx.cpu
