@@ -144,8 +144,9 @@ def test_anthropic_answers_whole_and_streamed(demo):
     assert stopped.content[0].text == ANSWER.split("12 x")[0]
 
 
-def test_anthropic_counts_tokens(demo):
+def test_anthropic_counts_tokens_and_lists_models(demo):
     client = anthropic_client(demo)
+    assert [model.display_name for model in client.models.list()] == ["demo", "default_model"]
     counted = client.messages.count_tokens(model="demo", messages=[{"role": "user", "content": QUESTION}])
     whole = client.messages.create(model="demo", max_tokens=1, messages=[{"role": "user", "content": QUESTION}])
     assert counted.input_tokens == whole.usage.input_tokens + whole.usage.cache_read_input_tokens

@@ -113,6 +113,30 @@ def nested(depth: int) -> dict:
     return schema
 
 
+def test_an_answer_in_a_format_may_be_a_call_instead_where_tools_are_offered(compiler, thinking_model, thinking):
+    tokenizer = thinking_model[1]
+    calls = g.tool_calls("<tool_call>", "</tool_call>", [("add", {"type": "object"})], several=True)
+    grammar = g.behind_thought(g.either(g.json_schema(PERSON), calls), THINK, open_already=False)
+    call = '<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>'
+    person = '{"name": "A", "age": 3, "city": "B"}'
+    for text in (call, f"{call}\n{call}", person, f"<think>x</think>\n\n{call}", f"<think>x</think>{person}"):
+        assert accepts(compiler, tokenizer, grammar, text), text
+    for text in (f"{person}{call}", call.replace("add", "sub"), "{}"):
+        assert not accepts(compiler, tokenizer, grammar, text), text
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": ADD["function"]["parameters"]}}
+    options = {"tools": [NAP], "max_tokens": 300, "chat_template_kwargs": {"enable_thinking": False}}
+    ends = set()
+    for seed in range(6):
+        reply = thinking.chat(response_format=wanted, temperature=1.0, seed=seed, **options).json()
+        (answer,) = reply["choices"]
+        ends.add(answer["finish_reason"])
+        if answer["finish_reason"] == "stop":
+            jsonschema.validate(json.loads(answer["message"]["content"]), ADD["function"]["parameters"])
+        elif answer["finish_reason"] == "tool_calls":
+            assert {call["function"]["name"] for call in answer["message"]["tool_calls"]} == {"nap"}
+    assert ends & {"stop", "tool_calls"}
+
+
 @pytest.mark.parametrize("bad", BAD)
 def test_a_grammar_that_cannot_be_kept_is_refused_at_once(compiler, bad):
     with pytest.raises(RequestError, match=r"^response_format: "):

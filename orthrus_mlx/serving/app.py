@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from importlib.resources import files
 from typing import Any
@@ -204,11 +205,15 @@ async def _metrics(metrics: Metrics, request: Request) -> Response:
 
 
 def _described(service: Service, name: str) -> dict[str, Any]:
+    """A model in OpenAI's and Anthropic's form at once, and what it can do."""
     return {
         "id": name,
         "object": "model",
         "created": service.loaded_at,
         "owned_by": "orthrus-mlx",
+        "type": "model",
+        "display_name": name,
+        "created_at": datetime.fromtimestamp(service.loaded_at, UTC).isoformat(),
         "context_length": service.args.context_length,
         "block_size": service.args.block_size,
         "exactness": service.engine.exactness,
@@ -216,7 +221,9 @@ def _described(service: Service, name: str) -> dict[str, Any]:
 
 
 async def _models(service: Service, request: Request) -> Response:
-    return JSONResponse({"object": "list", "data": [_described(service, name) for name in service.names]})
+    listed = [_described(service, name) for name in service.names]
+    ends = {"has_more": False, "first_id": service.names[0], "last_id": service.names[-1]}
+    return JSONResponse({"object": "list", "data": listed, **ends})
 
 
 async def _model(service: Service, request: Request) -> Response:

@@ -82,6 +82,13 @@ def tool_calls(start: str, end: str, tools: Sequence[tuple[str, dict[str, Any]]]
     return GrammarText((*_lark("\n".join(lines)).parts, *parts))
 
 
+def either(left: GrammarText, right: GrammarText) -> GrammarText:
+    """What `left` or `right` allows; their parts must not share names."""
+    start = _lark("start: @left | @right").parts
+    first = (left.parts[0] | {"name": "left"}, right.parts[0] | {"name": "right"})
+    return GrammarText((*start, *first, *left.parts[1:], *right.parts[1:]))
+
+
 def behind_thought(grammar: GrammarText, think: Markers, *, open_already: bool) -> GrammarText:
     """`grammar` after a thought, which may be left out unless the prompt has opened it."""
     first, *others = grammar.parts

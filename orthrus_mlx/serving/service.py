@@ -19,7 +19,7 @@ from .answer import Answer, ParseCall
 from .call_stream import CallStream
 from .engine import Engine, EngineRequest, TooLarge
 from .errors import HttpError
-from .grammar import GrammarCompiler, GrammarText, behind_thought, tool_calls
+from .grammar import ANY_JSON_OBJECT, GrammarCompiler, GrammarText, behind_thought, either, tool_calls
 from .split import exits
 from .thinking import ThinkingBudget
 from .vocabulary import Vocabulary
@@ -224,7 +224,7 @@ class Service:
             if not 0 <= token < self.args.vocab_size:
                 message = f"logit_bias: token {token} is not an id in 0..{self.args.vocab_size - 1}"
                 raise HttpError(400, message, param="logit_bias")
-        if tools.must:
+        if tools.must or (tools.definitions and grammar is not None):
             grammar = self._call_grammar(tools, grammar)
         if grammar is not None and self.think_markers and prompts[0].may_think:
             think = self.grammars.markers(*self.think_markers)
@@ -292,14 +292,17 @@ class Service:
         return parser is not None and parser.__module__ == _JSON_CALLS
 
     def _call_grammar(self, tools: Tools, grammar: GrammarText | None) -> GrammarText:
-        if grammar is not None:
+        """What enforces a call; where none is demanded, the answer's `grammar` or calls."""
+        if tools.must and grammar is not None:
             raise HttpError(400, "response_format: not together with a tool_choice that demands a call")
         if not self._calls_are_json:
-            raise HttpError(400, "tool_choice: this model's form of calls cannot be enforced; use auto or none")
-        functions = [d["function"] for d in tools.definitions if d["function"]["name"] in tools.must]
-        chosen = [(f["name"], f.get("parameters") or {"type": "object"}) for f in functions]
+            name = "tool_choice" if tools.must else "response_format"
+            raise HttpError(400, f"{name}: this model's form of calls cannot be part of a grammar", param=name)
+        functions = [d["function"] for d in tools.definitions if not tools.must or d["function"]["name"] in tools.must]
+        chosen = [(f["name"], f.get("parameters") or ANY_JSON_OBJECT) for f in functions]
         opening, closing = self.tool_markers  # type: ignore[misc]
-        return tool_calls(opening, closing, chosen, several=not tools.one)
+        calls = tool_calls(opening, closing, chosen, several=not tools.one)
+        return calls if grammar is None else either(grammar, calls)
 
     def _parser(self, tools: Tools) -> ParseCall:
         names = {d["function"]["name"] for d in tools.definitions}
