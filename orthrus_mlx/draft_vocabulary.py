@@ -56,7 +56,9 @@ def take_draft_vocabulary(
         )
     entry = tensors.pop(DRAFT_VOCABULARY, None)
     if entry is None:
-        raise CheckpointError("tensor draft_vocabulary is missing, but config.json names it; the file was replaced")
+        raise CheckpointError(
+            "tensor draft_vocabulary is missing, but config.json names it; convert the checkpoint again"
+        )
     if entry.dtype != "I32" or entry.shape != (size,):
         raise CheckpointError(
             f"{entry.file}: tensor draft_vocabulary is {entry.dtype} {list(entry.shape)}, config.json asks for "
