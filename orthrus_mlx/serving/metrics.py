@@ -21,12 +21,18 @@ _COUNTERS = {
     "cycles": "Target passes that emitted tokens",
     "drafted": "Draft tokens verified",
     "accepted": "Draft tokens accepted",
+    "passes": "Passes over rows of one or more requests, prompts not counted",
+    "pass_rows": "Rows that they carried",
 }
 _GAUGES = {
     "running": "Requests being decoded",
     "queued": "Requests waiting",
     "memory_bytes": "Bytes that MLX holds",
     "peak_memory_bytes": "Most bytes that MLX held",
+    "memory_limit_bytes": "Bytes that weights, scratch, caches and prefixes may take",
+    "promised_bytes": "Bytes that running requests may come to need",
+    "prefix_bytes": "Bytes of cached prefixes in memory",
+    "prefix_disk_bytes": "Bytes of cached prefixes on disk",
 }
 
 
@@ -59,7 +65,7 @@ class _EngineCollector:
         self._snapshot = snapshot
 
     def collect(self) -> Iterator[Metric]:
-        """The engine's snapshot at the moment of a scrape; numbers beyond the known ones become gauges."""
+        """The engine's snapshot at the moment of a scrape."""
         snapshot = self._snapshot()
         finished = CounterMetricFamily(
             "orthrus_engine_requests", "Requests by how they ended", labels=("finish_reason",)
@@ -70,5 +76,5 @@ class _EngineCollector:
         for name, value in snapshot.items():
             if name in _COUNTERS:
                 yield CounterMetricFamily(f"orthrus_{name}", _COUNTERS[name], value=value)
-            elif isinstance(value, int | float):
-                yield GaugeMetricFamily(f"orthrus_{name}", _GAUGES.get(name, name), value=value)
+            else:
+                yield GaugeMetricFamily(f"orthrus_{name}", _GAUGES[name], value=value)
