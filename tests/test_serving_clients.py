@@ -173,6 +173,14 @@ def test_anthropic_thinks_and_uses_tools(scripted):
     assert prompt.endswith("<|im_start|>tool\n3<|im_end|>\n<|im_start|>assistant\n")
 
 
+def test_text_held_back_for_a_stop_string_comes_before_the_call_behind_it(scripted):
+    client = anthropic_client(scripted(f"I add ST{CALL}OP and go on"))
+    tools = [{"name": "add", "input_schema": PARAMETERS}]
+    whole = client.messages.create(model="tiny", max_tokens=200, tools=tools, messages=USER, stop_sequences=["STOP"])
+    assert [block.type for block in whole.content] == ["text", "tool_use", "text"]
+    assert [whole.content[0].text, whole.content[2].text] == ["I add ST", "OP and go on"]
+
+
 def test_anthropic_raises_its_own_errors(demo):
     client = anthropic_client(demo)
     with pytest.raises(anthropic.BadRequestError, match="service_tier: not supported"):

@@ -128,9 +128,12 @@ class Answer:
         return pieces
 
     def _piece(self, kind: str, text: str) -> list[Piece]:
+        # No stop string goes on behind something else: what is held back for one comes before that.
+        pieces = [] if kind == CONTENT else self._shown(self._stops.flush())
         if kind == TOOL:
-            return self._call_grown(text)
-        pieces = self._closed_call() if self._call is not None else []
+            return pieces + self._call_grown(text)
+        if self._call is not None:
+            pieces += self._closed_call()
         if self.finish_reason or not text:
             return pieces
         # Templates put line breaks around thoughts and calls: they are no part of what is said there.
