@@ -10,6 +10,7 @@ import mlx.nn as nn
 
 from . import kernels
 from .cache import LayerCache
+from .fused_pass import fused_pass, fused_timings, layer_failure
 from .kernels import AttentionShape, Plan
 from .model import AR, DIFFUSION, MLP, Model
 
@@ -21,16 +22,39 @@ def accelerate(model: Model, mode: str | None = None) -> Plan:
         mode: "auto", "off" or "force" (see `kernels.make_plan`); None reads `$ORTHRUS_KERNELS`.
 
     Returns:
-        The plan, also kept as `model.kernels`. Neither on Metal nor on the CPU, it is empty and the model is left
-        as it is.
+        The plan, also kept as `model.kernels`. On CUDA it is empty but for its notes: there a whole pass is replaced
+        (`orthrus_mlx.fused_pass`).
     """
     args = model.args
+    if kernels.requested_mode(mode) != "off" and mx.cuda.is_available():
+        return fuse(model, kernels.requested_mode(mode))
     if kernels.requested_mode(mode) != "off" and kernels.available():
         pack(model)
     attention = model.layers[0].self_attn  # its heads, not those of `args`: a rank holds some of them
     shape = AttentionShape(attention.n_heads, attention.n_kv_heads, args.head_dim, args.num_hidden_layers)
     weights = kernels.model_weights(model, tied_head=args.tie_word_embeddings)
     plan = kernels.make_plan(weights, shape, model.model.norm.weight.dtype, mode)
+    install(model, plan)
+    return plan
+
+
+def fuse(model: Model, mode: str) -> Plan:
+    """Put the CUDA kernels' pass into `model`, in place, where it is right and in mode "auto" faster than MLX's."""
+    pack(model)
+    fused = fused_pass(model)
+    if fused is None:
+        note = "pass: stock MLX, the CUDA kernels take 16-bit weights, dense or affine 4-bit, and plain rotation"
+    elif failure := layer_failure(model, fused):
+        note = f"pass: stock MLX, the CUDA kernels failed: {failure}"
+    else:
+        ours, stock = fused_timings(model, fused)
+        times = ", ".join(f"{rows} rows {ours[rows]:.3g} ms against {stock[rows]:.3g}" for rows in ours)
+        if mode == "force" or sum(ours.values()) < sum(stock.values()):
+            model.model.fused, model.fused_head = fused, fused.head
+            note = f"pass: CUDA kernels ({times})"
+        else:
+            note = f"pass: stock MLX is faster ({times})"
+    plan = Plan(notes=(note,))
     install(model, plan)
     return plan
 
@@ -51,6 +75,8 @@ def pack(model: Model) -> None:
 
 def _join(parent: nn.Module, names: list[str], joined: str) -> None:
     """Replace the linear layers `names` of `parent` by one; layers of different formats are left as they are."""
+    if joined in parent:
+        return
     layers = [parent[name] for name in names]
     first = layers[0]
     formats = {(type(m), getattr(m, "bits", 0), getattr(m, "group_size", 0), getattr(m, "mode", "")) for m in layers}

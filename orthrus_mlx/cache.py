@@ -32,6 +32,7 @@ class LayerCache:
         self.keys: mx.array | None = None
         self.values: mx.array | None = None
         self._held: tuple[mx.array, mx.array] | None = None
+        self._own: tuple[mx.array, mx.array] | None = None
 
     @property
     def offset(self) -> int:
@@ -55,6 +56,7 @@ class LayerCache:
     @property
     def prefix(self) -> tuple[mx.array, mx.array]:
         """Keys and values [1, G, offset, D] of the verified tokens, once a block was staged."""
+        self._shared.settle()
         assert self.keys is not None and self.values is not None
         return self.keys[:, :, : self.offset], self.values[:, :, : self.offset]
 
@@ -63,8 +65,36 @@ class LayerCache:
         """Keys and values [1, G, at least L, D] of the block of L rows that was staged or held last."""
         if self._held is not None:
             return self._held
+        self._shared.settle()
         assert self.keys is not None and self.values is not None
         return self.keys[:, :, self.offset :], self.values[:, :, self.offset :]
+
+    def in_place(self, rows: int, like: mx.array) -> tuple[mx.array, mx.array]:
+        """The buffers, for a kernel that writes `rows` rows behind the prefix into them, behind MLX's back.
+
+        They are nobody else's: a buffer that came from elsewhere, or that others may hold, is copied first.
+
+        Args:
+            like: a block [1, G, any, D] of the rows' shape and dtype.
+        """
+        self._shared.settle()
+        self._held = None
+        start, end = self.offset, self.offset + rows
+        keys, values = (_grown(a, like, start, end) for a in (self.keys, self.values))
+        if not self._owns or keys is not self.keys or values is not self.values:
+            if not self._owns:
+                keys, values = (_copied(a) if a is b else a for a, b in ((keys, self.keys), (values, self.values)))
+            mx.eval(keys, values)
+            self._become(keys, values)
+        return keys, values
+
+    def written(self, result: mx.array) -> None:
+        """A pass whose result is `result` writes the buffers in place: it must be queued before they are read."""
+        self._shared.unsettled = result
+
+    def disown(self) -> None:
+        """Others may hold the buffers from now on."""
+        self._own = None
 
     def commit(self, rows: int, path: Sequence[int] | None = None) -> None:
         """Bring the accepted rows of the last block behind the prefix: the first `rows`, or those on `path`."""
@@ -77,12 +107,23 @@ class LayerCache:
 
     def _write(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         """Put rows behind the prefix; returns the buffers."""
+        self._shared.settle()
         start, end = self.offset, self.offset + keys.shape[2]
-        self.keys = _grown(self.keys, keys, start, end)
-        self.values = _grown(self.values, values, start, end)
-        self.keys[..., start:end, :] = keys
-        self.values[..., start:end, :] = values
-        return self.keys, self.values
+        grown_keys, grown_values = _grown(self.keys, keys, start, end), _grown(self.values, values, start, end)
+        # Whoever else holds a buffer keeps it as it is: MLX copies it then, and the copy is ours.
+        owned = self._owns or (grown_keys is not self.keys and grown_values is not self.values)
+        grown_keys[..., start:end, :] = keys
+        grown_values[..., start:end, :] = values
+        self._become(grown_keys, grown_values, owned=owned)
+        return grown_keys, grown_values
+
+    @property
+    def _owns(self) -> bool:
+        return self._own is not None and self._own[0] is self.keys and self._own[1] is self.values
+
+    def _become(self, keys: mx.array, values: mx.array, owned: bool = True) -> None:
+        self.keys, self.values = keys, values
+        self._own = (keys, values) if owned else None
 
 
 def _accepted(block: mx.array, start: int, rows: int, path: Sequence[int] | None) -> mx.array:
@@ -103,6 +144,10 @@ def _grown(buffer: mx.array | None, block: mx.array, start: int, end: int) -> mx
     return mx.concatenate([buffer[..., :start, :], more], axis=2)
 
 
+def _copied(buffer: mx.array) -> mx.array:
+    return mx.concatenate([buffer[..., :1, :], buffer[..., 1:, :]], axis=2)
+
+
 def _with_rows(block: mx.array, rows: int) -> tuple[int, ...]:
     return (*block.shape[:2], rows, block.shape[3])
 
@@ -116,6 +161,7 @@ class KVCache(Sequence[LayerCache]):
     def __init__(self, num_layers: int):
         self.offset = 0
         self.layers = [LayerCache(self) for _ in range(num_layers)]
+        self.unsettled: mx.array | None = None
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -133,11 +179,27 @@ class KVCache(Sequence[LayerCache]):
 
     def trim(self, rows: int) -> None:
         """Forget the last `rows` committed rows (all of them where there are fewer)."""
-        self.offset -= min(max(rows, 0), self.offset)
+        dropped = min(max(rows, 0), self.offset)
+        self.offset -= dropped
+        if dropped:
+            # Who holds the buffers still counts on the rows that will be written again.
+            self._disown()
+
+    def settle(self) -> None:
+        """Queue a pass that writes the buffers in place, before anything else reads or writes them."""
+        if self.unsettled is not None:
+            mx.async_eval(self.unsettled)
+            self.unsettled = None
+
+    def _disown(self) -> None:
+        self.settle()
+        for layer in self.layers:
+            layer.disown()
 
     @property
     def arrays(self) -> list[mx.array]:
         """Every buffer, for `mx.eval`."""
+        self.settle()
         return [a for layer in self.layers for a in (layer.keys, layer.values) if a is not None]
 
     @property
@@ -171,6 +233,7 @@ class KVCache(Sequence[LayerCache]):
 
     def write_to(self, caches: Sequence[Any]) -> None:
         """Give the buffers and the offset to an mlx-lm prompt cache of as many layers, in place."""
+        self._disown()
         for layer, c in zip(self.layers, caches, strict=True):
             c.keys, c.values, c.offset = layer.keys, layer.values, self.offset
 

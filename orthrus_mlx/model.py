@@ -233,6 +233,9 @@ class TransformerBlock(nn.Module):
 
 
 class OrthrusModel(nn.Module):
+    fused: Callable[[mx.array, Sequence[Part]], mx.array] | None = None
+    """Takes the rows of `parts` through all layers (`orthrus_mlx.fused_pass`); None is layer by layer."""
+
     def __init__(self, args: ModelArgs):
         super().__init__()
         self.embed_tokens = nn.Embedding(args.vocab_size, args.hidden_size)
@@ -256,6 +259,8 @@ class OrthrusModel(nn.Module):
     def parts(self, inputs: mx.array, parts: Sequence[Part], input_embeddings: mx.array | None = None) -> mx.array:
         """Hidden states [1, N, hidden] of ids [N] that share a pass: every weight is read once for all parts."""
         h = self.embed_tokens(inputs[None]) if input_embeddings is None else input_embeddings
+        if self.fused is not None:
+            return self.fused(h, parts)
         for i, layer in enumerate(self.layers):
             h = layer.parts(h, parts, i)
         return self.norm(h)
@@ -268,6 +273,8 @@ class Model(nn.Module):
     """What the checkpoint has for `draft_head`."""
     draft_head: Callable[[mx.array], mx.array] | None = None
     """Does what `head` does, for passes that only draft (`orthrus_mlx.draft_head`); None is `head`."""
+    fused_head: Callable[[mx.array], mx.array] | None = None
+    """Does what `head` does (`orthrus_mlx.fused_pass`)."""
 
     def __init__(self, args: ModelArgs):
         super().__init__()
@@ -293,6 +300,8 @@ class Model(nn.Module):
 
     def head(self, hidden: mx.array) -> mx.array:
         """Logits [..., V] of hidden states [..., hidden]."""
+        if self.fused_head is not None:
+            return self.fused_head(hidden)
         if self.args.tie_word_embeddings:
             return self.model.embed_tokens.as_linear(hidden)
         return self.lm_head(hidden)
