@@ -84,6 +84,8 @@ class LayerCache:
         if not self._owns or keys is not self.keys or values is not self.values:
             if not self._owns:
                 keys, values = (_copied(a) if a is b else a for a, b in ((keys, self.keys), (values, self.values)))
+                # A cache from elsewhere may be of another dtype, which the kernel cannot read.
+                keys, values = keys.astype(like.dtype), values.astype(like.dtype)
             mx.eval(keys, values)
             self._become(keys, values)
         return keys, values

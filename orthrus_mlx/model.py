@@ -20,7 +20,7 @@ from mlx_lm.models.activations import swiglu
 from mlx_lm.models.base import create_attention_mask, scaled_dot_product_attention
 from mlx_lm.models.rope_utils import initialize_rope
 
-from .config import ModelArgs
+from .config import MAX_BLOCK_SIZE, ModelArgs
 from .draft_vocabulary import DraftVocabulary
 from .sharding import COLUMNS, ROWS, check_divisible, keep_part, summed
 from .trees import depths, paths
@@ -234,7 +234,7 @@ class TransformerBlock(nn.Module):
 
 class OrthrusModel(nn.Module):
     fused: Callable[[mx.array, Sequence[Part]], mx.array] | None = None
-    """Takes the rows of `parts` through all layers (`orthrus_mlx.fused_pass`); None is layer by layer."""
+    """Takes the rows of parts of at most `MAX_BLOCK_SIZE` rows through all layers (`orthrus_mlx.fused_pass`)."""
 
     def __init__(self, args: ModelArgs):
         super().__init__()
@@ -259,7 +259,7 @@ class OrthrusModel(nn.Module):
     def parts(self, inputs: mx.array, parts: Sequence[Part], input_embeddings: mx.array | None = None) -> mx.array:
         """Hidden states [1, N, hidden] of ids [N] that share a pass: every weight is read once for all parts."""
         h = self.embed_tokens(inputs[None]) if input_embeddings is None else input_embeddings
-        if self.fused is not None:
+        if self.fused is not None and all(part.stop - part.start <= MAX_BLOCK_SIZE for part in parts):
             return self.fused(h, parts)
         for i, layer in enumerate(self.layers):
             h = layer.parts(h, parts, i)

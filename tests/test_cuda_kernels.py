@@ -14,9 +14,9 @@ from orthrus_mlx.cache import KVCache
 from orthrus_mlx.config import ModelArgs
 from orthrus_mlx.fused_pass import fused_pass, layer_failure
 from orthrus_mlx.kernels import LinearWeight, cuda
-from orthrus_mlx.model import Model
+from orthrus_mlx.model import Model, Part
 from orthrus_mlx.passes import Block, run_pass
-from orthrus_mlx.weights import DIFFUSION
+from orthrus_mlx.weights import AR, DIFFUSION
 from tests.cuda_emulator import emulated_cuda
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="the emulator is compiled with g++")
@@ -162,3 +162,20 @@ def test_what_others_hold_is_not_written_in_place():
     logits(model, cache, [50, 60, 70])
     after = [a[..., :13, :].astype(mx.float32) for a in held]
     assert all(map(same, after, before))
+
+
+def test_a_long_pass_stays_with_mlx():
+    model, plain = fused(tiny()), tiny()
+    ids = mx.arange(40) % 90
+    caches = KVCache(2), KVCache(2)
+    found = [m.model.parts(ids, [Part(0, 40, AR, c)]) for m, c in zip((model, plain), caches, strict=True)]
+    assert same(*found)
+
+
+def test_a_cache_of_another_dtype_is_read():
+    model = fused(tiny())
+    elsewhere = filled(model, 9)
+    own = logits(model, filled(model, 9), [5, 6])
+    for layer in elsewhere:
+        layer.keys, layer.values = layer.keys.astype(mx.float32), layer.values.astype(mx.float32)
+    assert same(logits(model, elsewhere, [5, 6]), own)
