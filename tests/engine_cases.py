@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import numpy as np
 import tiny
 from mlx_lm.sample_utils import make_logits_processors
 
+from orthrus_mlx.acceleration import accelerate
 from orthrus_mlx.generation import stream_generate
 from orthrus_mlx.model import Model
 from orthrus_mlx.sampling import Sampling
@@ -48,6 +50,16 @@ class Thirds:
 
     def advance(self, tokens: Sequence[int]) -> None:
         self._length += len(tokens)
+
+
+@functools.cache
+def model_on_numpy(seed: int = 0) -> Model:
+    """The text model on NumPy's products and attention, which decode with other bits than MLX's."""
+    settings = tiny.text_config()
+    model = tiny.build(settings, tiny.weights(settings, seed), "bfloat16")
+    accelerate(model, "force")
+    assert model.layers[0].self_attn.any_length
+    return model
 
 
 def text(rng: random.Random, length: int) -> tuple[int, ...]:

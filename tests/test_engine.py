@@ -21,16 +21,22 @@ from engine_cases import (
     answer_of,
     engine_of,
     events,
+    model_on_numpy,
     random_requests,
     request,
     together,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
+from orthrus_mlx.decoding.policy import FixedPolicy
+from orthrus_mlx.decoding.steps import AR, CHAIN, Outcome, Situation, Step
 from orthrus_mlx.errors import RequestError
 from orthrus_mlx.exactness import Exactness
 from orthrus_mlx.sampling import Sampling
 from orthrus_mlx.serving import scheduler
 from orthrus_mlx.serving.engine import CANCELLED, ERROR, NO_TOKEN, Busy, Event, TooLarge
+from orthrus_mlx.serving.shared_rows import Load, SharedRows
 
 
 def check_all_equal(model, asked, engine) -> None:
@@ -39,8 +45,9 @@ def check_all_equal(model, asked, engine) -> None:
         assert found == alone(model, one), f"request {i}: {one}"
 
 
-def test_every_answer_under_load_is_the_answer_alone():
-    model = tiny.text_model()
+@pytest.mark.parametrize("make", [tiny.text_model, model_on_numpy])
+def test_every_answer_under_load_is_the_answer_alone(make):
+    model = make(0)
     with engine_of(model) as engine:
         check_all_equal(model, random_requests(40, seed=1), engine)
         counts = engine.metrics()
@@ -88,6 +95,41 @@ def test_a_request_alone_drafts_as_its_policy_wants_and_a_crowd_takes_one_token_
         (drafted,) = asyncio.run(ask(1))
         assert drafted >= 15
         assert sum(asyncio.run(ask(32))) < 32 * drafted / 4
+
+
+@given(st.integers(1, 64), st.integers(1, 32), st.integers(2, 32), st.integers(0, 31))
+def test_together_requests_want_no_more_rows_than_a_pass_has_or_one_each(requests, wanted, drafted, ngram):
+    class Greedy(FixedPolicy):
+        learns = True
+
+        def step(self, situation):
+            self.situation = situation
+            return Step(CHAIN, drafted, wanted)
+
+    policy = SharedRows(Greedy(2), Load(requests=requests))
+    step = policy.step(Situation(100, 500, ngram, 3))
+    assert policy.learns
+    for rows in (step.draft_rows, step.verify_rows):
+        assert rows == 1 or requests * rows <= 32
+    assert requests * policy._policy.situation.ngram <= 32 or requests == 1
+    if requests == 1:
+        assert step == Step(CHAIN, drafted, wanted) and policy._policy.situation == Situation(100, 500, ngram, 3)
+
+
+def test_what_shared_cycles_took_is_kept_from_the_policy():
+    seen = []
+
+    class Listening(FixedPolicy):
+        def observe(self, outcome):
+            seen.append(outcome.seconds)
+
+    load = Load(requests=1)
+    policy = SharedRows(Listening(1), load)
+    outcome = Outcome(Step(AR), 10, 0, 1, 1, 0, (), 0, 0.5)
+    for shared in (False, True, False, True):
+        load.interruptions += shared
+        policy.observe(outcome)
+    assert seen == [0.5, 0.0, 0.5, 0.0]
 
 
 def test_events_carry_log_probabilities_that_load_does_not_change():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import functools
 import os
 import random
 from pathlib import Path
@@ -11,11 +10,10 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 import tiny
-from engine_cases import STEP, alone, engine_of, random_requests, request, text, together
+from engine_cases import STEP, alone, engine_of, model_on_numpy, random_requests, request, text, together
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orthrus_mlx.acceleration import accelerate
 from orthrus_mlx.cache import KVCache
 from orthrus_mlx.decoding.prefill import read_chunk
 from orthrus_mlx.exactness import exactness_of
@@ -145,17 +143,7 @@ def test_what_is_kept_holds_no_more_memory_than_it_counts():
 # With a model -------------------------------------------------------------------------------------------
 
 
-@functools.cache
-def with_kernels(seed: int):
-    """The model on NumPy's products and attention, which decode with other bits than MLX's."""
-    settings = tiny.text_config()
-    model = tiny.build(settings, tiny.weights(settings, seed), "bfloat16")
-    accelerate(model, "force")
-    assert model.layers[0].self_attn.any_length
-    return model
-
-
-@pytest.mark.parametrize("make", [tiny.text_model, with_kernels])
+@pytest.mark.parametrize("make", [tiny.text_model, model_on_numpy])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_conversations_have_the_same_tokens_with_and_without_a_cache(make, seed):
     model = make(seed)
@@ -178,7 +166,7 @@ def test_conversations_have_the_same_tokens_with_and_without_a_cache(make, seed)
     assert found[0] == found[None] == found[40 * 2**10] == [alone(model, one) for one in asked]
 
 
-@pytest.mark.parametrize("make", [tiny.text_model, with_kernels])
+@pytest.mark.parametrize("make", [tiny.text_model, model_on_numpy])
 def test_rows_that_were_decoded_are_the_rows_that_are_read(make):
     model = make(0)
     assert free_position(model, exactness_of(model))
