@@ -12,10 +12,16 @@ import orthrus_mlx.fused_pass as fused_passes
 from orthrus_mlx.acceleration import pack
 from orthrus_mlx.cache import KVCache
 from orthrus_mlx.config import ModelArgs
+from orthrus_mlx.decoding.alone import Generation
+from orthrus_mlx.decoding.loop import Decoder
+from orthrus_mlx.decoding.policy import FixedPolicy
+from orthrus_mlx.decoding.stats import DecodeStats
+from orthrus_mlx.exactness import OFF
 from orthrus_mlx.fused_pass import fused_pass, layer_failure
 from orthrus_mlx.kernels import LinearWeight, cuda
 from orthrus_mlx.model import Model, Part
 from orthrus_mlx.passes import Block, run_pass
+from orthrus_mlx.sampling import Sampling
 from orthrus_mlx.weights import AR, DIFFUSION
 from tests.cuda_emulator import emulated_cuda
 
@@ -179,3 +185,29 @@ def test_a_cache_of_another_dtype_is_read():
     for layer in elsewhere:
         layer.keys, layer.values = layer.keys.astype(mx.float32), layer.values.astype(mx.float32)
     assert same(logits(model, elsewhere, [5, 6]), own)
+
+
+def decoded(model: Model, rows: int) -> tuple[list[int], DecodeStats]:
+    stats = DecodeStats()
+    decoder = Decoder(
+        model,
+        KVCache(2),
+        sampling=Sampling(temperature=0.9, seed=3),
+        policy=FixedPolicy(rows),
+        exactness=OFF,
+        block_size=8,
+        stop_tokens=(),
+        limit=14,
+        stats=stats,
+    )
+    generation = Generation(model, decoder, OFF)
+    generation.read([7 * i % 90 for i in range(246)], step_size=100, progress=None)
+    return [emission.token for emission in generation.run()], stats
+
+
+def test_blocks_emit_the_tokens_of_one_token_steps_while_the_cache_grows():
+    model = fused(tiny())
+    steps, _ = decoded(model, 1)
+    blocks, stats = decoded(model, 4)
+    assert blocks == steps and len(steps) == 14
+    assert stats.accepted > 0
