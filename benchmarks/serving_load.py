@@ -236,6 +236,7 @@ def summary(load: Load) -> dict[str, Any]:
         "cached_share": round(load.cached_tokens / max(load.prompt_tokens, 1), 3),
         "resident_mb_after_a_quarter": settled[0] // 10**6 if settled else None,
         "resident_mb_at_the_end": settled[-1] // 10**6 if settled else None,
+        "resident_mb": [size // 10**6 for _, size in load.resident[:: max(len(load.resident) // 20, 1)]],
         "resident_mb_peak": max((size for _, size in load.resident), default=0) // 10**6,
         "prompts": len(load.texts),
         "prompts_with_several_texts": sum(len(texts) > 1 for texts in load.texts.values()),

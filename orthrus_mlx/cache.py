@@ -198,6 +198,12 @@ class KVCache(Sequence[LayerCache]):
         for layer in self.layers:
             layer.disown()
 
+    def release(self) -> None:
+        """Forget everything and let the buffers go now: a cache and its layers refer to each other, so otherwise they
+        stay until Python's collector comes by, which may take hundreds of requests."""
+        self.offset = 0
+        self.layers = []
+
     @property
     def arrays(self) -> list[mx.array]:
         """Every buffer, for `mx.eval`."""

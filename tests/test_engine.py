@@ -399,6 +399,23 @@ def test_a_model_with_lazy_rotary_tables_runs_in_the_engines_thread():
         assert together(engine, [request()], clients=1) == [alone(model, request())]
 
 
+@pytest.mark.parametrize("changes", [{}, {"logits_processors": (failing_after(20),)}])
+def test_what_a_request_held_is_free_when_it_has_ended(changes, caplog):
+    caplog.set_level(logging.CRITICAL, "orthrus_mlx")
+    model = tiny.text_model()
+    asked = request(max_tokens=600, stop_tokens=frozenset(), **changes)
+    with engine_of(model, prefixes=0) as engine:
+        together(engine, [request()], clients=1)
+        gc.collect()
+        gc.disable()
+        try:
+            before = engine.metrics()["memory_bytes"]
+            together(engine, [asked] * 4, clients=4)
+            assert engine.metrics()["memory_bytes"] - before < 2**18, "nothing may wait for Python's collector"
+        finally:
+            gc.enable()
+
+
 # A long day ---------------------------------------------------------------------------------------------
 
 

@@ -202,6 +202,7 @@ class Scheduler:
                 self._prefixes.insert(job.known(), job.cache)
             except BaseException:
                 log.exception("a prefix could not be kept")
+        job.cache.release()
         self._ended(job.ticket, last)
 
     def _fail(self, ticket: Ticket, error: BaseException) -> None:
@@ -212,6 +213,7 @@ class Scheduler:
         for job in [job for job in self.jobs if job.ticket is ticket]:
             self.jobs.remove(job)
             job.close()
+            job.cache.release()
         if ticket in self._fresh:
             self._fresh.remove(ticket)
         ticket.error = error
