@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import mlx.core as mx
@@ -308,6 +310,38 @@ def test_a_file_whose_beginning_is_gone_is_removed_at_the_next_start(tmp_path):
     stem.unlink()
     assert len(tree(spill=spill_of(tmp_path))) == 0
     assert list(tmp_path.iterdir()) == []
+
+
+KILLED = """
+import itertools, sys
+from pathlib import Path
+from test_prefix_cache import cache_of, spill_of, tree
+
+prefixes = tree(limit=8, spill=spill_of(Path(sys.argv[1]), tokens=10**5))
+for n in itertools.count():
+    known = (n % 7, n % 5, n % 3, n, n + 1, n + 2)
+    prefixes.insert(known, cache_of(known))
+    if n == 40:
+        print("writing", flush=True)
+"""
+
+
+def test_after_kill_9_in_the_middle_of_writing_what_is_found_is_right(tmp_path):
+    folder = tmp_path / "spill"
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    command = [sys.executable, "-c", KILLED, str(folder)]
+    writer = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path})
+    assert writer.stdout is not None and writer.stdout.readline() == b"writing\n"
+    writer.kill()
+    writer.wait()
+    writer.stdout.close()
+    prefixes = tree(spill=spill_of(folder, tokens=10**5))
+    found = [
+        check(prefixes.open(known, 6), known) for n in range(41) for known in [(n % 7, n % 5, n % 3, n, n + 1, n + 2)]
+    ]
+    assert max(found) == 6
+    assert not list(folder.glob("*.partial-*"))
+    assert sum(file.stat().st_size for file in folder.iterdir()) == prefixes.disk_bytes
 
 
 def test_a_full_disk_costs_the_spill_and_nothing_else(tmp_path, monkeypatch):
