@@ -39,6 +39,7 @@ class MergedPolicy:
     """Always the one-pass cycle: `verify` rows, and `rows` diffusion rows behind each of `anchors`."""
 
     learns = False
+    prediction = None
 
     def __init__(self, verify: int, anchors: Sequence[int], rows: int):
         self._step = Step(MERGED, rows, verify, False, tuple(anchors))
