@@ -124,11 +124,10 @@ def _over_cache(family: str) -> Any:
         *,
         causal: bool,
         parents: tuple[int, ...] | None,
-        keep: bool,
         scale: float,
     ) -> mx.array:
         """Attention [1, H, L, D] of q [1, H, L, D] over a layer's cache and the block's own k, v [1, G, L, D]."""
-        keys, values = layer.hold(k, v) if keep else (layer.keys, layer.values)
+        keys, values = layer.hold(k, v)
         if tile is not None:
             attended = kernels.chunked_attention(
                 q, keys, values, layer.offset, k, v, causal=causal, parents=parents, scale=scale, tile=tile

@@ -60,15 +60,6 @@ class LayerCache:
         assert self.keys is not None and self.values is not None
         return self.keys[:, :, : self.offset], self.values[:, :, : self.offset]
 
-    @property
-    def block(self) -> tuple[mx.array, mx.array]:
-        """Keys and values [1, G, at least L, D] of the block of L rows that was staged or held last."""
-        if self._held is not None:
-            return self._held
-        self._shared.settle()
-        assert self.keys is not None and self.values is not None
-        return self.keys[:, :, self.offset :], self.values[:, :, self.offset :]
-
     def in_place(self, rows: int, like: mx.array) -> tuple[mx.array, mx.array]:
         """The buffers, for a kernel that writes `rows` rows behind the prefix into them, behind MLX's back.
 

@@ -16,7 +16,6 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from .cache import KVCache
-from .errors import RequestError
 from .kernels import LinearWeight, cuda
 from .kernels.layers import linear_weight
 from .model import AR, DIFFUSION, Model, Part, TransformerBlock
@@ -44,13 +43,7 @@ class FusedPass:
         mx.eval(self._shared, self._positions)
 
     def __call__(self, embedded: mx.array, parts: Sequence[Part]) -> mx.array:
-        """Hidden states [1, N, hidden] after the final norm, of embedded ids [1, N, hidden].
-
-        Raises:
-            RequestError: a draft stands behind another part's rows, which the kernels have no place for.
-        """
-        if any(part.behind is not None for part in parts):
-            raise RequestError("merged cycles do not run on the CUDA kernels; set ORTHRUS_KERNELS=off for them")
+        """Hidden states [1, N, hidden] after the final norm, of embedded ids [1, N, hidden]."""
         rows = embedded[0]
         blocks = [self._part(rows[part.start : part.stop] if len(parts) > 1 else rows, part) for part in parts]
         return (blocks[0] if len(blocks) == 1 else mx.concatenate(blocks))[None]

@@ -37,8 +37,6 @@ class Part:
         parents: of a tree of autoregressive rows, parents[i] < i, the root's is -1; a row sees its ancestors and
             stands at its depth behind the prefix. None for a chain.
         rows: the row count at which attention has to run for rule B (orthrus_mlx.exactness); None for any.
-        behind: of diffusion rows in the company of autoregressive rows of the same cache: how many of those they stand
-            behind and see. None where they are alone with their cache.
     """
 
     start: int
@@ -47,7 +45,6 @@ class Part:
     cache: Sequence[Any]
     parents: tuple[int, ...] | None = None
     rows: int | None = None
-    behind: int | None = None
 
 
 class Attention(nn.Module):
@@ -135,7 +132,7 @@ class Attention(nn.Module):
 
     def _rotated(self, parts: Sequence[Part], layer: int, q: mx.array, k: mx.array) -> Iterator[mx.array]:
         """Queries and keys [1, heads, N, D] of the rows of `parts`, rotated to their positions, all at once."""
-        firsts = [part.cache[layer].offset + (part.behind or 0) for part in parts]
+        firsts = [part.cache[layer].offset for part in parts]
         if len(parts) == 1 and parts[0].parents is None:
             return (self.rope(a, offset=firsts[0]) for a in (q, k))
         positions: list[int] = []
@@ -148,19 +145,8 @@ class Attention(nn.Module):
     def _attend(self, part: Part, layer: int, q: mx.array, k: mx.array, v: mx.array) -> mx.array:
         """Attention [1, H, L, D] of a part's queries over its cache and its own keys and values."""
         cache, causal, L = part.cache[layer], part.view == AR, q.shape[2]
-        settings: dict[str, Any] = {"causal": causal, "parents": part.parents, "scale": self.scale}
-        if part.behind is not None:
-            # What was staged or held stays: it is the autoregressive rows'.
-            before = (a[:, :, : part.behind] for a in cache.block)
-            own = [mx.concatenate([a, b], axis=2) for a, b in zip(before, (k, v), strict=True)]
-            if self.block_attention is not None:
-                # The kernel takes a query for every row of the block: those before the part's own are not looked at.
-                q = mx.pad(q, [(0, 0), (0, 0), (part.behind, 0), (0, 0)])
-                return self.block_attention(q, *own, cache, keep=False, **settings)[:, :, part.behind :]
-            seen = [mx.concatenate([a, b], axis=2) for a, b in zip(cache.prefix, own, strict=True)]
-            return self._stock(causal, q, *seen)
         if self.block_attention is not None:
-            return self.block_attention(q, k, v, cache, keep=True, **settings)
+            return self.block_attention(q, k, v, cache, causal=causal, parents=part.parents, scale=self.scale)
         if part.parents is None:
             q, k, v = (_padded(a, part.rows, axis=2) for a in (q, k, v))
             keys, values = cache.update_and_fetch(k, v)

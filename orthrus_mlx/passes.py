@@ -28,8 +28,6 @@ class Block:
         view: AR, or DIFFUSION for a draft.
         parents: of a tree of rows (see `orthrus_mlx.trees`); None for a chain.
         wanted: the number of leading rows whose logits are wanted; None for all.
-        behind: of a DIFFUSION block that shares the pass with an AR chain of the same cache: how many rows of that
-            chain stand before it; it sees them as part of the prefix. None for a block alone with its cache.
     """
 
     cache: KVCache
@@ -37,7 +35,6 @@ class Block:
     view: str = AR
     parents: tuple[int, ...] | None = None
     wanted: int | None = None
-    behind: int | None = None
 
 
 def run_pass(model: Model, blocks: Sequence[Block], rows: int | None = None) -> list[mx.array]:
@@ -63,7 +60,7 @@ def run_pass(model: Model, blocks: Sequence[Block], rows: int | None = None) -> 
         # A chain alone takes the padding with it: behind its rows, where causal attention hides it.
         stop = total if len(blocks) == 1 and block.parents is None else start + block.tokens.size
         part_rows = rows if block.view == AR else None
-        parts[i] = Part(start, stop, block.view, block.cache, block.parents, part_rows, block.behind)
+        parts[i] = Part(start, stop, block.view, block.cache, block.parents, part_rows)
         start = stop
     ids = [blocks[i].tokens for i in order]
     if total > given:

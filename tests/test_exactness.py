@@ -311,7 +311,7 @@ def test_trees_are_compared_with_the_chains_they_are_made_of(rows, monkeypatch):
     assert trees_agree(model, exactness)
 
     # A backend that adds up a tree's keys in the order of its nodes: the branches see each other.
-    def in_node_order(q, k, v, layer, *, causal, parents, keep, scale):
+    def in_node_order(q, k, v, layer, *, causal, parents, scale):
         keys, values = layer.update_and_fetch(k, v)
         mask = "causal" if causal and q.shape[2] > 1 else None
         return mx.fast.scaled_dot_product_attention(q, keys, values, scale=scale, mask=mask)

@@ -19,7 +19,7 @@ from mlx_lm.sample_utils import make_logits_processors, make_sampler
 from orthrus_mlx import generation
 from orthrus_mlx.cache import KVCache
 from orthrus_mlx.decoding.stats import DecodeStats
-from orthrus_mlx.decoding.steps import AR, CHAIN, MERGED, NGRAM, TREE, Candidates, Draft, Outcome, Situation, Step
+from orthrus_mlx.decoding.steps import AR, CHAIN, NGRAM, TREE, Candidates, Draft, Outcome, Situation, Step
 from orthrus_mlx.exactness import exactness_of
 from orthrus_mlx.generation import mlx_generate, stream_generate
 from orthrus_mlx.model import Model
@@ -375,14 +375,6 @@ STEPS = st.one_of(
     st.builds(Step, st.just(CHAIN), st.integers(2, 32), st.integers(2, 32), st.booleans()),
     st.builds(Step, st.just(TREE), st.integers(2, 32), st.integers(2, 32), st.just(True)),
     st.builds(Step, st.just(NGRAM), st.just(0), st.integers(2, 32)),
-    st.builds(
-        Step,
-        st.just(MERGED),
-        st.integers(2, 12),
-        st.integers(2, 32),
-        st.just(False),
-        st.lists(st.integers(0, 12), max_size=4, unique=True).map(tuple),
-    ),
 )
 
 

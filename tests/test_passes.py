@@ -99,18 +99,3 @@ def test_trees_know_their_depths_and_paths():
     assert paths(parents) == [[0, 2], [0, 1, 3, 4], [0, 1, 5]]
     assert path_to(parents, 4) == [0, 1, 3, 4]
     assert not is_chain(parents) and is_chain((-1, 0, 1, 2)) and is_chain((-1,))
-
-
-def test_diffusion_rows_behind_rows_of_their_own_pass_see_what_they_would_see_after_a_commit():
-    model = tiny.tiny_model(1)
-    text, tokens = tiny.prompt(3, 30), ids(4, 6)
-    for behind in (0, 1, 4):
-        draft = mx.concatenate([tokens[behind : behind + 1], mx.full((7,), tiny.VOCABULARY - 1, mx.int32)])
-        cache = filled(model, text)
-        target, ahead = run_pass(model, [Block(cache, tokens), Block(cache, draft, DIFFUSION, behind=behind)])
-        cache = filled(model, text)
-        (alone,) = run_pass(model, [Block(cache, tokens)])
-        assert mx.array_equal(target, alone)
-        cache.commit(behind)
-        (later,) = run_pass(model, [Block(cache, draft, DIFFUSION)])
-        assert mx.array_equal(ahead, later)

@@ -28,7 +28,7 @@ from .choice import StepwiseChoice, accepted_rows
 from .constraint import Constraint, masked
 from .draft import CANDIDATES, Drafted, candidates, confidences, read
 from .stats import DecodeStats
-from .steps import AR, CHAIN, MERGED, NGRAM, TREE, Candidates, Draft, NGrams, Outcome, Policy, Situation, Step
+from .steps import AR, CHAIN, NGRAM, TREE, Candidates, Draft, NGrams, Outcome, Policy, Situation, Step
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,6 @@ class _Work:
     pending: mx.array
     queued: tuple[mx.array, mx.array] | None = None
     drafted: Drafted | None = None
-    carried: Sequence[int] = ()
 
 
 class Decoder:
@@ -134,7 +133,6 @@ class Decoder:
         self._choice_kernel = model.choice_kernel
         self._masks = mx.full((block_size,), model.args.mask_token_id or 0, dtype=mx.int32)
         self._ngrams = ngrams
-        self._carried: list[int] = []
         self._clock = _Clock()
 
     def begin(self, prompt: Sequence[int]) -> None:
@@ -172,11 +170,7 @@ class Decoder:
         situation = self._situation(room)
         step = self._within(self.policy.step(situation), room)
         work = _Work(step, situation, pending)
-        # They speak of the positions behind this very token.
-        carried, self._carried = self._carried, []
-        if step.kind == MERGED and carried:
-            work.carried = carried[: step.verify_rows - 1]
-        elif step.draft_rows > 1:
+        if step.draft_rows > 1:
             work.drafted = yield from self._draft(pending, step)
         elif step.kind == AR and not self._by_hand:
             work.queued = yield from self._queue_step(pending)
@@ -184,16 +178,14 @@ class Decoder:
 
     def _situation(self, room: int) -> Situation:
         tokens, order = self._ngrams.find(min(room, self.most_rows) - 1) if self._ngrams is not None else ((), 0)
-        return Situation(self.cache.offset, room, len(tokens), order, tokens, len(self._carried))
+        return Situation(self.cache.offset, room, len(tokens), order, tokens)
 
     def _within(self, step: Step, room: int) -> Step:
         """`step` with no more rows than there are; one that can draft nothing is a one-token step."""
         verify_rows = min(step.verify_rows, self.most_rows, room)
         draft_rows = min(step.draft_rows, self.block_size)
-        if verify_rows < 2 or (step.kind in (CHAIN, TREE, MERGED) and draft_rows < 2):
+        if verify_rows < 2 or (step.kind in (CHAIN, TREE) and draft_rows < 2):
             return Step(AR)
-        if step.kind == MERGED and self._by_hand:
-            return Step(CHAIN, draft_rows, verify_rows)
         return replace(step, draft_rows=draft_rows, verify_rows=verify_rows)
 
     def _draft(self, pending: mx.array, step: Step) -> Generator[Pass, Any, Drafted]:
@@ -236,7 +228,6 @@ class Decoder:
         """Verify what was drafted and commit what is confirmed: (emissions, the next pending token [1])."""
         draft, drafts = yield from self._drafts(work)
         masks = None
-        carried: list[list[int]] = []
         if self.constraint is not None:
             fitting, masks = self.constraint.allowed(drafts.tokens)
             drafts = Candidates(drafts.tokens[:fitting], drafts.parents[:fitting])
@@ -244,10 +235,7 @@ class Decoder:
         tokens = mx.array(drafts.tokens, dtype=mx.int32) if known else drafts
         parents = (-1, *(p + 1 for p in drafts.parents)) if known else tuple(range(-1, drafts.size))
         tree = None if is_chain(parents) else parents
-        rows = mx.concatenate([work.pending, tokens])
-        anchors = [anchor for anchor in work.step.anchors if anchor < rows.size]
-        further = [self._anchored(rows, anchor, work.step.draft_rows) for anchor in anchors]
-        logits, *ahead = yield Pass((Block(self.cache, rows, parents=tree), *further))
+        (logits,) = yield Pass((Block(self.cache, mx.concatenate([work.pending, tokens]), parents=tree),))
 
         first = self.cache.offset + 1
         if self.stepwise is not None:
@@ -256,20 +244,17 @@ class Decoder:
         else:
             positions = first if tree is None else first + mx.array(depths(tree))
             choices = self._choose(logits if masks is None else masked(logits, masks), positions)
-            drawn = [self._choose(a, first + anchor) for a, anchor in zip(ahead, anchors, strict=True)]
             if not known and work.drafted is not None and work.drafted.confidences is not None:
-                arrays = tokens, choices, work.drafted.confidences
-                drafted, chosen, sure, *carried = yield from self._read(*arrays, *drawn)
+                drafted, chosen, sure = yield from self._read(tokens, choices, work.drafted.confidences)
                 draft = read([[t] for t in drafted], sure)
             else:
-                drafted, chosen, *carried = yield from self._read(tokens, choices, *drawn)
+                drafted, chosen = yield from self._read(tokens, choices)
         nodes = [0, *drafted]
         path = accepted_rows(nodes, parents, chosen)
         emitted = self._until_stop([chosen[row] for row in path if row < len(chosen)])
         accepted = min(len(path) - 1, len(emitted))
         self.cache.commit(accepted + 1, None if tree is None else path[: accepted + 1])
         self._know(emitted)
-        self._carried = _carried_on(carried, anchors, accepted, emitted[-1])
         self.stats.count_cycle(work.step.kind, depths(parents))
         self._observe(self._outcome(work, nodes, parents, path, accepted, len(emitted), draft))
         cycle = [
@@ -277,11 +262,6 @@ class Decoder:
             for depth, token in enumerate(emitted)
         ]
         return cycle, mx.array(emitted[-1:], dtype=mx.int32)
-
-    def _anchored(self, rows: mx.array, anchor: int, draft_rows: int) -> Block:
-        """Diffusion rows that share the target pass and draft on behind its row `anchor`."""
-        tokens = mx.concatenate([rows[anchor : anchor + 1], self._masks[: draft_rows - 1]])
-        return Block(self.cache, tokens, DIFFUSION, behind=anchor)
 
     def _drafts(self, work: _Work) -> Generator[Read, Any, tuple[Draft | None, Any]]:
         """What to verify: `Candidates` where the host knows them, else a chain int32 [n] on the device."""
@@ -291,7 +271,7 @@ class Decoder:
             tokens, _ = self._ngrams.find(step.verify_rows - 1)
             return None, Candidates(tuple(tokens), tuple(range(-1, len(tokens) - 1)))
         if work.drafted is None:
-            return None, Candidates(tuple(work.carried), tuple(range(-1, len(work.carried) - 1)))
+            return None, Candidates((), ())
         if not (step.look or step.kind == TREE or self._by_hand):
             return None, work.drafted.chain[: step.verify_rows - 1]
         arrays = [a for a in (work.drafted.tokens, work.drafted.confidences) if a is not None]
@@ -386,19 +366,6 @@ class Decoder:
     def _read(self, *arrays: mx.array) -> Generator[Read, Any, list[list]]:
         self.stats.host_syncs += 1
         return (yield Read(arrays))
-
-
-def _carried_on(drafts: Sequence[list[int]], anchors: Sequence[int], accepted: int, chosen: int) -> list[int]:
-    """Drafts for behind `chosen`, the target's choice after `accepted` drafts; none if they expect another token.
-
-    drafts[i] speak of the positions behind row anchors[i] of the target pass.
-    """
-    confirmed = [i for i, anchor in enumerate(anchors) if anchor <= accepted]
-    if not confirmed:
-        return []
-    nearest = max(confirmed, key=lambda i: anchors[i])
-    expected, *rest = drafts[nearest][accepted - anchors[nearest] :] or [-1]
-    return rest if expected == chosen else []
 
 
 class _Clock:

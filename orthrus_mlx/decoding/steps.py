@@ -14,8 +14,7 @@ AR = "ar"
 CHAIN = "chain"
 TREE = "tree"
 NGRAM = "ngram"
-MERGED = "merged"
-KINDS = (AR, CHAIN, TREE, NGRAM, MERGED)
+KINDS = (AR, CHAIN, TREE, NGRAM)
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,6 @@ class Situation:
         ngram: drafts that an n-gram match in prompt + output offers; 0 where there is none.
         ngram_order: tokens of text that the match rests on.
         ngram_tokens: these drafts, where a draft that was read is to be shaped.
-        carried: drafts that a MERGED cycle has already made for this one; 0 where it made none.
     """
 
     context: int
@@ -36,7 +34,6 @@ class Situation:
     ngram: int = 0
     ngram_order: int = 0
     ngram_tokens: Sequence[int] = ()
-    carried: int = 0
 
 
 @dataclass(frozen=True)
@@ -45,21 +42,17 @@ class Step:
 
     Attributes:
         kind: AR a one-token step; CHAIN drafts of a diffusion pass, verified in order; TREE the same pass with several
-            candidates a position; NGRAM the match of the situation, no draft pass; MERGED a chain whose target pass
-            also carries diffusion rows that draft for the next cycle, so that it needs no draft pass of its own.
+            candidates a position; NGRAM the match of the situation, no draft pass.
         draft_rows: rows of the diffusion pass, the anchor included (0 without one); rows - 1 positions are drafted.
         verify_rows: most rows of the target pass, the pending token included.
         look: read the draft before verifying it and let `Policy.shape` decide what is verified; costs a host
             synchronisation. TREE always looks.
-        anchors: MERGED: rows of the target pass behind which it drafts on, `draft_rows` rows each; the drafts of the
-            last anchor that is confirmed are carried to the next cycle if they agree with the target so far.
     """
 
     kind: str
     draft_rows: int = 0
     verify_rows: int = 1
     look: bool = False
-    anchors: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
