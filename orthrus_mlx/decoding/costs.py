@@ -149,7 +149,7 @@ class _Grid:
             xs = [self.rows[i] for i, _ in known]
             extra = [ms - base[i] for i, ms in known]
             if context == self.contexts[0]:
-                column = [_line(xs, extra, rows) for rows in self.rows]
+                column = [max(_line(xs, extra, rows), min(extra) / 2) for rows in self.rows]
                 # One pass says nothing of wider ones: they are then taken to cost by the row.
                 if len(xs) == 1:
                     column = [extra[0] * max(1.0, rows / xs[0]) for rows in self.rows]
