@@ -30,7 +30,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orthrus_mlx.decoding.policy import FixedPolicy
-from orthrus_mlx.decoding.steps import AR, CHAIN, Outcome, Situation, Step
+from orthrus_mlx.decoding.steps import AR, MERGED, Outcome, Situation, Step
 from orthrus_mlx.errors import RequestError
 from orthrus_mlx.exactness import Exactness
 from orthrus_mlx.sampling import Sampling
@@ -97,23 +97,23 @@ def test_a_request_alone_drafts_as_its_policy_wants_and_a_crowd_takes_one_token_
         assert sum(asyncio.run(ask(32))) < 32 * drafted / 4
 
 
-@given(st.integers(1, 64), st.integers(1, 32), st.integers(2, 32), st.integers(0, 31))
-def test_together_requests_want_no_more_rows_than_a_pass_has_or_one_each(requests, wanted, drafted, ngram):
+@given(st.integers(1, 64), st.integers(1, 32), st.integers(2, 32), st.integers(0, 31), st.integers(0, 4))
+def test_together_requests_want_no_more_rows_than_a_pass_has_or_one_each(requests, wanted, drafted, ngram, anchors):
     class Greedy(FixedPolicy):
         learns = True
 
         def step(self, situation):
             self.situation = situation
-            return Step(CHAIN, drafted, wanted)
+            return Step(MERGED, drafted, wanted, anchors=tuple(range(anchors)))
 
-    policy = SharedRows(Greedy(2), Load(requests=requests))
+    policy = SharedRows(Greedy(2), Load(requests=requests), 32)
     step = policy.step(Situation(100, 500, ngram, 3))
     assert policy.learns
-    for rows in (step.draft_rows, step.verify_rows):
-        assert rows == 1 or requests * rows <= 32
+    for rows in (step.draft_rows, step.verify_rows + len(step.anchors) * step.draft_rows):
+        assert rows == 1 or requests * rows <= 32 or requests == 1
     assert requests * policy._policy.situation.ngram <= 32 or requests == 1
     if requests == 1:
-        assert step == Step(CHAIN, drafted, wanted) and policy._policy.situation == Situation(100, 500, ngram, 3)
+        assert step == Greedy(2).step(None) and policy._policy.situation == Situation(100, 500, ngram, 3)
 
 
 def test_what_shared_cycles_took_is_kept_from_the_policy():
@@ -124,7 +124,7 @@ def test_what_shared_cycles_took_is_kept_from_the_policy():
             seen.append(outcome.seconds)
 
     load = Load(requests=1)
-    policy = SharedRows(Listening(1), load)
+    policy = SharedRows(Listening(1), load, 32)
     outcome = Outcome(Step(AR), 10, 0, 1, 1, 0, (), 0, 0.5)
     for shared in (False, True, False, True):
         load.interruptions += shared

@@ -9,6 +9,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..cache import KVCache
+from ..config import MAX_BLOCK_SIZE
 from ..decoding.choice import StepwiseChoice
 from ..decoding.loop import Decoder, Emission, Emit, Pass, Read, Steps
 from ..decoding.model_policy import make_policy
@@ -49,7 +50,7 @@ class Job:
             model,
             cache,
             sampling=request.sampling,
-            policy=SharedRows(policy, load),
+            policy=SharedRows(policy, load, exactness.most(MAX_BLOCK_SIZE)),
             ngrams=NGramIndex() if policy.learns else None,
             exactness=exactness,
             block_size=rows,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ..config import MAX_BLOCK_SIZE
 from ..decoding.steps import Candidates, Draft, Outcome, Policy, Prediction, Situation, Step
 
 LEAST_SHARE = 4
@@ -29,34 +28,33 @@ class Load:
 class SharedRows:
     """`policy`, kept to this request's share of the rows of a pass.
 
-    Up to `MAX_BLOCK_SIZE` rows a pass costs little more than one of few rows; beyond them a second pass is needed.
-    So `n` requests have `MAX_BLOCK_SIZE // n` rows each: alone a request has all that its policy wants, and in a
+    Up to `most_rows` rows a pass costs little more than one of few rows; beyond them a second pass is needed. So `n`
+    requests have `most_rows // n` rows each: alone a request has all that its policy wants, and in a
     crowd, where the share is below `LEAST_SHARE`, all take one-token steps. What a cycle took while others shared its
     passes is not what its own passes cost, and is kept from the policy.
     """
 
-    def __init__(self, policy: Policy, load: Load, most_rows: int = MAX_BLOCK_SIZE):
+    def __init__(self, policy: Policy, load: Load, most_rows: int):
         self.learns = policy.learns
         self._policy, self._load, self._most = policy, load, most_rows
         self._seen = load.interruptions
-
-    @property
-    def _share(self) -> int:
-        share = self._most // max(self._load.requests, 1)
-        return share if share >= LEAST_SHARE else 1
 
     @property
     def prediction(self) -> Prediction | None:
         return self._policy.prediction
 
     def step(self, situation: Situation) -> Step:
-        share = self._share
-        if self._load.requests > 1:
-            situation = replace(
-                situation, room=min(situation.room, share), ngram=min(situation.ngram, max(share - 1, 0))
-            )
-        step = self._policy.step(situation)
-        return replace(step, draft_rows=min(step.draft_rows, share), verify_rows=min(step.verify_rows, share))
+        requests = self._load.requests
+        if requests <= 1:
+            return self._policy.step(situation)
+        share = self._most // requests
+        share = share if share >= LEAST_SHARE else 1
+        room, ngram = min(situation.room, share), min(situation.ngram, share - 1)
+        step = self._policy.step(replace(situation, room=room, ngram=ngram))
+        draft_rows, verify_rows = min(step.draft_rows, share), min(step.verify_rows, share)
+        # Rows that draft on in the target pass come out of the same share.
+        further = (share - verify_rows) // max(draft_rows, 1)
+        return replace(step, draft_rows=draft_rows, verify_rows=verify_rows, anchors=step.anchors[:further])
 
     def shape(self, step: Step, draft: Draft, situation: Situation) -> Candidates:
         return self._policy.shape(step, draft, situation)
