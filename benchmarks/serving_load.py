@@ -6,8 +6,9 @@
 Three servers are measured one after the other with the same clients and prompts: `orthrus-mlx serve`, the same limited
 to one request at a time, and `mlx_lm.server` on the same folder (plain Qwen3 there: it knows no diffusion view). Every
 client asks for one answer after the other; every eighth streams, which gives the time to the first token. Greedy
-decoding, so all answers to a prompt should be the same text; how many texts there were is in the report. Clients and
-server share the machine. Results go to benchmarks/results/serving_load.json and .md.
+decoding, so all answers to a prompt should be the same text; how many texts there were is in the report. Kernels are
+timed once, by the first server, and kept for the others: other kernels may give other texts. Clients and server share
+the machine. Results go to benchmarks/results/serving_load.json and .md.
 """
 
 from __future__ import annotations
@@ -182,10 +183,13 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def measure(name: str, command: Sequence[str], port: int, prompts: Sequence[Any], args: argparse.Namespace) -> Load:
+def measure(
+    name: str, command: Sequence[str], port: int, prompts: Sequence[Any], cache: str, args: argparse.Namespace
+) -> Load:
     """Start the server, warm it up, let the crowd in, stop it."""
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "XDG_CACHE_HOME": cache}
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         try:
             wait_for(process, port, name)
             warm = Load()
@@ -313,11 +317,12 @@ def main() -> int:
         "servers": {},
     }
     loads: dict[str, Load] = {}
-    for name in args.servers.split(","):
-        port = free_port()
-        loads[name] = measure(name, commands(args.model, args.clients, port)[name], port, prompts, args)
-        report["servers"][name] = summary(loads[name])
-        print(name, json.dumps(report["servers"][name]), flush=True)
+    with tempfile.TemporaryDirectory() as cache:
+        for name in args.servers.split(","):
+            port = free_port()
+            loads[name] = measure(name, commands(args.model, args.clients, port)[name], port, prompts, cache, args)
+            report["servers"][name] = summary(loads[name])
+            print(name, json.dumps(report["servers"][name]), flush=True)
     if {"packed", "one at a time"} <= loads.keys():
         packed, single = loads["packed"].texts, loads["one at a time"].texts
         report["differing"] = sum(packed[p] != single[p] for p in packed.keys() & single.keys())

@@ -51,10 +51,7 @@ class SharedRows:
         share = share if share >= LEAST_SHARE else 1
         room, ngram = min(situation.room, share), min(situation.ngram, share - 1)
         step = self._policy.step(replace(situation, room=room, ngram=ngram))
-        draft_rows, verify_rows = min(step.draft_rows, share), min(step.verify_rows, share)
-        # Rows that draft on in the target pass come out of the same share.
-        further = (share - verify_rows) // max(draft_rows, 1)
-        return replace(step, draft_rows=draft_rows, verify_rows=verify_rows, anchors=step.anchors[:further])
+        return replace(step, draft_rows=min(step.draft_rows, share), verify_rows=min(step.verify_rows, share))
 
     def shape(self, step: Step, draft: Draft, situation: Situation) -> Candidates:
         return self._policy.shape(step, draft, situation)
