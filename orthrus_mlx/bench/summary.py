@@ -105,7 +105,9 @@ class CaseSummary:
     prompt_tokens: Spread
     lanes: dict[str, LaneSummary]
     against: dict[str, Spread]
-    """`auto` against each fixed setting of the same rounds."""
+    """`auto` against each fixed setting, answer by answer of the same rounds."""
+    whole: dict[str, float]
+    """The same of the time that all these answers took together."""
 
 
 def summarise(results: Results) -> list[CaseSummary]:
@@ -122,7 +124,8 @@ def _case(name: str, rounds: list[Round]) -> CaseSummary:
     prompt = Spread.of(float(r.prompt_tokens) for r in rounds)
     assert prompt is not None
     summaries = {lane: _lane(lane, rounds) for lane in lanes}
-    return CaseSummary(name, rounds[0].kind, rounds[0].context, prompt, summaries, against)
+    whole = {lane: _whole_ratio(rounds, "auto", lane) for lane in against}
+    return CaseSummary(name, rounds[0].kind, rounds[0].context, prompt, summaries, against, whole)
 
 
 def _rank(lane: str) -> tuple[int, int]:
@@ -157,6 +160,13 @@ def _ratio(rounds: Sequence[Round], lane: str, baseline: str, *, with_prompt: bo
 
     pairs = [(r.lanes[lane], r.lanes[baseline]) for r in rounds if lane in r.lanes and baseline in r.lanes]
     return Spread.of(speed(a) / speed(b) for a, b in pairs)
+
+
+def _whole_ratio(rounds: Sequence[Round], lane: str, other: str) -> float:
+    """Time of all answers of `other` over that of `lane`, the prompts not counted."""
+    pairs = [(r.lanes[lane], r.lanes[other]) for r in rounds if lane in r.lanes and other in r.lanes]
+    seconds = [(a.tokens / a.tokens_per_second, b.tokens / b.tokens_per_second) for a, b in pairs]
+    return sum(b for _, b in seconds) / sum(a for a, _ in seconds)
 
 
 def _counts(stats: list[dict[str, Any]]) -> Counts | None:
@@ -208,20 +218,25 @@ class Verdict:
 
 
 def verdicts(cases: Iterable[CaseSummary]) -> list[Verdict]:
-    """Is `auto` never below `LEAST_OF_AR` of AR, and within 5 % of the best fixed setting that ran beside it?"""
+    """Is `auto` never below `LEAST_OF_AR` of AR, and within 5 % of the best fixed setting that ran beside it?
+
+    Judged by the time that all answers of a case took: a draft that did not pay in an answer of two tokens is made up
+    for by longer ones, or is not. The median answer stands beside it.
+    """
     found = []
     for case in cases:
         if "ar" in case.against:
-            ratio = case.against["ar"]
-            text = f"{case.name}: auto is {_times(ratio)} of ar, to be at least {LEAST_OF_AR}"
-            found.append(Verdict(ratio.median >= LEAST_OF_AR, text))
+            text = f"{case.name}: auto is {_times(case, 'ar')} of ar, to be at least {LEAST_OF_AR}"
+            found.append(Verdict(case.whole["ar"] >= LEAST_OF_AR, text))
         if any(lane.startswith("block") for lane in case.against):
-            best = min(case.against, key=lambda lane: case.against[lane].median)
-            ratio = case.against[best]
-            text = f"{case.name}: auto is {_times(ratio)} of {best}, the best of {len(case.against)} fixed settings"
-            found.append(Verdict(ratio.median >= LEAST_OF_BEST, f"{text}, to be at least {LEAST_OF_BEST}"))
+            best = min(case.whole, key=lambda lane: case.whole[lane])
+            text = (
+                f"{case.name}: auto is {_times(case, best)} of {best}, the best of {len(case.against)} fixed settings"
+            )
+            found.append(Verdict(case.whole[best] >= LEAST_OF_BEST, f"{text}, to be at least {LEAST_OF_BEST}"))
     return found
 
 
-def _times(ratio: Spread) -> str:
-    return f"{ratio.median:.3f}x ({ratio.low:.3f}..{ratio.high:.3f})"
+def _times(case: CaseSummary, lane: str) -> str:
+    ratio = case.against[lane]
+    return f"{case.whole[lane]:.3f}x (median answer {ratio.median:.3f}, {ratio.low:.3f}..{ratio.high:.3f})"

@@ -220,7 +220,6 @@ class Chat:
 
 
 def _greeting(loaded: LoadedModel, mode: str, *, is_demo: bool) -> list[str]:
-    import mlx.core as mx
 
     from ..exactness import exactness_of
 
@@ -233,11 +232,8 @@ def _greeting(loaded: LoadedModel, mode: str, *, is_demo: bool) -> list[str]:
         "This is the small demo model that ships with the package: a demonstration, not an assistant.",
         f"A real one: orthrus-mlx chat --model {REAL_MODEL}",
     ]
-    if mode == "diffusion" and mx.default_device() == mx.cpu:
-        lines.append(
-            "It drafts blocks to show tokens per cycle; "
-            "on a Linux CPU plain decoding (--mode ar) is faster, in JSON and code as fast."
-        )
+    if mode == "diffusion":
+        lines.append("It drafts full blocks to show tokens per cycle; for stories --mode auto is faster.")
     lines.append("Try: If a rectangle has length 12 and width 7, what is its area?")
     return lines
 
