@@ -87,12 +87,12 @@ class Sampling:
         return mx.argmax(self.scores(logits, position), axis=-1)
 
     def scores(self, logits: mx.array, position: Positions) -> mx.array:
-        """What rule A takes the largest of, [L, V]: of logits [L, V] that speak of the positions `position`."""
+        """What rule A takes the largest of, float32 [L, V]: of logits [L, V] that speak of the positions `position`."""
+        logits = logits.astype(mx.float32)
         if self.greedy:
             # Filters never drop the likeliest token (XTC may: its coin is the one thing greedy decoding skips,
             # as mlx-lm's does).
             return logits
-        logits = logits.astype(mx.float32)
         if self.filtered:
             logits = self.filter(logits, position)
         keys = position_keys(self.seed, position, logits.shape[0])

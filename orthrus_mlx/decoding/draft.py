@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import mlx.core as mx
+import numpy as np
 
 from ..sampling import Positions, Sampling
 from .steps import Draft
@@ -41,8 +42,20 @@ def candidates(logits: mx.array, sampling: Sampling, position: Positions, count:
 
 def confidences(logits: mx.array, tokens: mx.array, temperature: float) -> mx.array:
     """Probabilities float32 [n, k] of tokens [n, k] in the softmax of logits [n, V] at `temperature` (0: at 1)."""
-    logits = logits.astype(mx.float32) * (1 / temperature if temperature else 1.0)
-    return mx.exp(mx.take_along_axis(logits, tokens, axis=-1) - mx.logsumexp(logits, axis=-1, keepdims=True))
+    logits = logits.astype(mx.float32)
+    if temperature not in (0, 1):
+        logits = logits * (1 / temperature)
+    return mx.exp(mx.take_along_axis(logits, tokens, axis=-1) - _log_sums(logits))
+
+
+def _log_sums(logits: mx.array) -> mx.array:
+    """log(sum(exp)) [n, 1] of logits float32 [n, V]."""
+    if mx.default_device() != mx.cpu:
+        return mx.logsumexp(logits, axis=-1, keepdims=True)
+    # MLX's CPU build takes 1.4 ms for 31 rows of 4,096, a twentieth of the demo's cycle; NumPy takes 0.5 ms.
+    rows = np.array(logits, copy=False)
+    peaks = rows.max(axis=-1, keepdims=True)
+    return mx.array(peaks + np.log(np.exp(rows - peaks).sum(axis=-1, keepdims=True)))
 
 
 def read(tokens: list, confidences: list) -> Draft:
