@@ -9,6 +9,7 @@ valid cache.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,9 @@ class LayerCache:
     """One layer's keys and values [1, G, capacity, D], seen by attention as an mlx-lm cache."""
 
     def __init__(self, shared: KVCache):
-        self._shared = shared
+        # Weak, as the cache holds its layers: buffers then go with the last reference to the cache, and not when
+        # Python's collector comes by.
+        self._shared: KVCache = weakref.proxy(shared)
         self.keys: mx.array | None = None
         self.values: mx.array | None = None
         self._held: tuple[mx.array, mx.array] | None = None
@@ -189,9 +192,18 @@ class KVCache(Sequence[LayerCache]):
         for layer in self.layers:
             layer.disown()
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> KVCache:
+        """A cache of the same tokens that goes on by itself; buffers are shared until one of the two writes."""
+        self._disown()
+        twin = KVCache(len(self.layers))
+        twin.offset = self.offset
+        for mine, theirs in zip(self.layers, twin.layers, strict=True):
+            if mine.keys is not None and mine.values is not None:
+                theirs.keys, theirs.values = mx.array(mine.keys), mx.array(mine.values)
+        return twin
+
     def release(self) -> None:
-        """Forget everything and let the buffers go now: a cache and its layers refer to each other, so otherwise they
-        stay until Python's collector comes by, which may take hundreds of requests."""
+        """Forget everything and let the buffers go now, whoever still holds the cache."""
         self.offset = 0
         self.layers = []
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import itertools
+import weakref
 from pathlib import Path
 
 import mlx.core as mx
@@ -425,3 +427,16 @@ def test_another_model_s_cache_is_refused():
     list(mlx_generate(tiny.tiny_model(0), [1], None, 3, prompt_cache=shared))
     with pytest.raises(RequestError, match="prompt_cache holds 2 heads of 16, the model has 2 of 8"):
         mlx_generate(tiny.tiny_model(0, head_dim=8), [1], None, prompt_cache=shared)
+
+
+def test_a_cache_goes_with_the_last_reference_to_it_and_not_when_the_collector_comes():
+    cache = KVCache(2)
+    cache[0].update_and_fetch(rows_of(1, 4, mx.float32), rows_of(1, 4, mx.float32))
+    cache.commit(4)
+    gone = weakref.ref(cache)
+    gc.disable()
+    try:
+        del cache
+        assert gone() is None
+    finally:
+        gc.enable()
