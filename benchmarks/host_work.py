@@ -65,7 +65,7 @@ def main() -> None:
         for prompt in prompts:
             stats = DecodeStats()
             rows = 1 if mode == "ar" else model.args.block_size
-            policy = make_policy(model, mode, rows, exactness, sampled=False)
+            policy = make_policy(model, mode, rows, exactness, prompt=prompt, sampled=False)
             decoder = Decoder(
                 model,
                 KVCache(len(model.layers)),

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from orthrus_mlx.decoding.belief import CERTAIN_POWER
 from orthrus_mlx.decoding.costs import AR as AR_VIEW
 from orthrus_mlx.decoding.costs import DIFFUSION, CostTable, Pass
 from orthrus_mlx.decoding.ngram import NGramIndex
@@ -23,6 +24,8 @@ MOST_ROWS = 32
 
 MISSING = 255
 """In place of a rank: the emitted token is not among the candidates, or the text has ended."""
+
+BEYOND = 256
 
 WRONG = 1_000_000
 """Candidates that the text does not take only need to differ from it and from each other: ids from here on."""
@@ -37,12 +40,14 @@ class Trace:
         confidences: by width W of the draft pass, [A, W-1, C]: probability of candidate c for position i behind anchor
             a. Anchor 0 is the prompt's last token, anchor a the answer's a-th.
         ranks: by width, [A, W-1]: which candidate the text took, or `MISSING`.
+        certainties: [A], the probability that the target gave to each token of the answer.
     """
 
     prompt: Sequence[int]
     answer: Sequence[int]
     confidences: dict[int, np.ndarray]
     ranks: dict[int, np.ndarray]
+    certainties: Sequence[float]
 
     def draft(self, anchor: int, rows: int) -> tuple[Draft, list[int]]:
         """The draft of a pass of `rows` rows, taken from the next recorded width, and the ranks behind it."""
@@ -74,6 +79,7 @@ def _trace(arrays: dict[str, np.ndarray]) -> Trace:
         arrays["answer"].tolist(),
         {w: (arrays[f"confidences/{w}"] / 255.0) ** 2 for w in widths},
         {w: arrays[f"ranks/{w}"] for w in widths},
+        ((arrays["certainties"] / 255.0) ** 2).tolist(),
     )
 
 
@@ -82,7 +88,7 @@ def invented_trace(acceptance: Sequence[float], seed: int = 0, width: int = 32, 
 
     Farther ahead drafts get worse (their odds fall by 2 % a position). A token that is hard is hard from every anchor
     before it, as in a real text. Confidences scatter around the truth by `noise` in log-odds. One wrong token in three
-    is the second candidate.
+    is the second candidate. The target is certain of as many tokens as `belief` takes it to be.
     """
     rng = np.random.default_rng(seed)
     n = len(acceptance)
@@ -100,8 +106,9 @@ def invented_trace(acceptance: Sequence[float], seed: int = 0, width: int = 32, 
         confidences[anchor, :ahead, 0] = first
         confidences[anchor, :ahead, 1] = (1 - first) / 3
         confidences[anchor, :ahead, 2] = (1 - first) / 10
+    certainties = np.where(rng.random(n) < chance**CERTAIN_POWER, 0.99 + 0.01 * rng.random(n), rng.random(n))
     # Ids that never repeat: n-gram matches are not part of an invented text.
-    return Trace([n, n + 1, n + 2], list(range(n)), {width: confidences}, {width: ranks})
+    return Trace([n, n + 1, n + 2], list(range(n)), {width: confidences}, {width: ranks}, certainties.tolist())
 
 
 @dataclass(frozen=True)
@@ -138,8 +145,13 @@ class Run:
         return self.plain_ms / self.ms
 
 
-def replay(trace: Trace, policy: Policy, machine: Machine, *, seed: int = 0, ngrams: bool = True) -> Run:
+def replay(
+    trace: Trace, policy: Policy, machine: Machine, *, seed: int = 0, ngrams: bool = True, beyond: int = BEYOND
+) -> Run:
     """Decode the trace's answer as the decode loop would: a step is asked for while a one-token step is under way.
+
+    Args:
+        beyond: tokens that the request allows behind the answer's end, which the policy cannot foresee.
 
     Raises:
         AssertionError: the policy asks for what the loop cannot do.
@@ -148,9 +160,9 @@ def replay(trace: Trace, policy: Policy, machine: Machine, *, seed: int = 0, ngr
     text = NGramIndex(trace.prompt)
     run, emitted, ahead = Run(), 0, None
     while emitted < len(trace.answer):
-        situation, step = ahead or _asked(trace, policy, text, emitted, ngrams)
-        context, room = situation.context, situation.room
-        ahead = _asked(trace, policy, text, emitted + 1, ngrams) if step.kind == AR and room > 1 else None
+        situation, step = ahead or _asked(trace, policy, text, emitted, ngrams, beyond)
+        context, left = situation.context, len(trace.answer) - emitted
+        ahead = _asked(trace, policy, text, emitted + 1, ngrams, beyond) if step.kind == AR and left > 1 else None
         ms = machine.sync_ms * (0 if step.kind == AR else 1 + step.look)
         if step.draft_rows:
             ms += machine.cost(DIFFUSION, step.draft_rows, context)
@@ -159,13 +171,13 @@ def replay(trace: Trace, policy: Policy, machine: Machine, *, seed: int = 0, ngr
         assert rows <= step.verify_rows
         ms += machine.cost(AR_VIEW, machine.padded(rows), context)
         path, verified = _accepted(candidates, trace.answer[emitted:])
-        tokens = min(len(path) + 1, room)
+        tokens = min(len(path) + 1, left)
         ms *= rng.lognormvariate(0.0, machine.noise) if machine.noise else 1.0
         on_path = [confidences[node] for node in verified] if confidences else []
+        certainty = trace.certainties[emitted] if step.kind == AR else None
         followed = [candidates.tokens[node] for node in verified]
-        policy.observe(
-            Outcome(step, context, step.draft_rows, rows, tokens, len(verified), on_path, len(path), ms / 1e3, followed)
-        )
+        counts = (rows, tokens, len(verified), on_path, len(path), ms / 1e3, followed, certainty)
+        policy.observe(Outcome(step, context, step.draft_rows, *counts))
         text.extend(trace.answer[emitted : emitted + tokens])
         emitted += tokens
         run.tokens += tokens
@@ -175,9 +187,11 @@ def replay(trace: Trace, policy: Policy, machine: Machine, *, seed: int = 0, ngr
     return run
 
 
-def _asked(trace: Trace, policy: Policy, text: NGramIndex, emitted: int, ngrams: bool) -> tuple[Situation, Step]:
+def _asked(
+    trace: Trace, policy: Policy, text: NGramIndex, emitted: int, ngrams: bool, beyond: int
+) -> tuple[Situation, Step]:
     """The situation after `emitted` tokens, of which `text` may lack the last, and what the policy makes of it."""
-    room = len(trace.answer) - emitted
+    room = len(trace.answer) - emitted + beyond
     tokens, order = text.find(min(room, MOST_ROWS) - 1) if ngrams else ((), 0)
     situation = Situation(len(trace.prompt) + emitted - 1, room, len(tokens), order)
     step = policy.step(situation)

@@ -4,8 +4,9 @@
 
 Texts are replayed (`policy_replay.py`) under the costs of `policy_curves.py`: what the demo model would have drafted on
 its own answers (recorded by `record_traces.py`), and invented texts that accept as published for real models. Every
-workload is one process: its texts share what a policy learns about a model, in order. Compared are the loop that always
-drafts and verifies 32 rows (the published one), the same with 16, and the policy, each over one-token steps.
+workload is one process: its texts share what a policy learns about a model, in order; invented ones are of one genre.
+Compared are the loop that always drafts and verifies 32 rows (the published one), the same with 16, and the policy,
+each over one-token steps.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from .policy_replay import Machine, Trace, load_traces, replay
 from .policy_workloads import WORKLOADS
 
 TRACES = Path(__file__).parent / "results" / "demo_traces.npz"
+LONG = "real models, 600 tokens"
+
 TREES = "ours"
 """Trees need our attention kernel: only on curves with this word in their name."""
 
@@ -33,25 +36,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("docs"))
     args = parser.parse_args()
-    recorded = {f"demo: {family}": texts for family, texts in load_traces(TRACES).items()}
-    short = {f"{w.name}, 40 tokens": w.texts(16, 40) for w in WORKLOADS[:4]}
-    long = {f"{w.name}, 600 tokens": w.texts(4, 600) for w in WORKLOADS}
-    groups = {"real models, long answers": long, "real models, short answers": short, "demo model": recorded}
+    groups = {
+        LONG: {w.name: w.texts(4, 600) for w in WORKLOADS},
+        "real models, 40 tokens": {w.name: w.texts(16, 40) for w in WORKLOADS[:4]},
+        "demo model": load_traces(TRACES),
+    }
     rows = []
     for group, workloads in groups.items():
         print(f"\n{group}: speed over one-token steps, auto (fixed 16 / fixed 32)\n")
-        print("| passes | " + " | ".join(name.split(", ")[0].removeprefix("demo: ") for name in workloads) + " |")
+        print("| passes | " + " | ".join(workloads) + " |")
         print("|---" * (len(workloads) + 1) + "|")
         for curve in CURVES:
             figures = [compared(curve, texts) for texts in workloads.values()]
-            rows += [(curve, name, *f) for name, f in zip(workloads, figures, strict=True)]
+            rows += [(curve, f"{group}: {name}", *f) for name, f in zip(workloads, figures, strict=True)]
             cells = [f"**{auto:.2f}** ({f16:.2f} / {f32:.2f})" for auto, f16, f32 in figures]
             print(f"| {curve.name} | " + " | ".join(cells) + " |", flush=True)
     least = min(rows, key=lambda row: row[2])
     print(f"\nLeast of all: {least[2]:.3f} ({least[0].name}, {least[1]})")
     mean = [statistics.geometric_mean(row[column] for row in rows) for column in (2, 3, 4)]
     print("Geometric means: auto {:.2f}, fixed 16 {:.2f}, fixed 32 {:.2f}".format(*mean))
-    plot(rows, args.out / "policy-simulation.png", list(long))
+    plot(rows, args.out / "policy-simulation.png", [f"{LONG}: {w.name}" for w in WORKLOADS[:4]])
 
 
 def compared(curve: Curve, texts: Sequence[Trace]) -> tuple[float, float, float]:
@@ -59,15 +63,15 @@ def compared(curve: Curve, texts: Sequence[Trace]) -> tuple[float, float, float]
     on, memory = curve.machine(), PolicyMemory()
     costs = on.table()
 
-    def auto() -> Policy:
+    def auto(text: Trace) -> Policy:
         trees = TREES in curve.name
-        return AutoPolicy(costs, memory, block_rows=32, padded=on.padded, trees=trees)
+        return AutoPolicy(costs, memory, block_rows=32, prompt=text.prompt, padded=on.padded, trees=trees)
 
-    return speedup(on, texts, auto), *(speedup(on, texts, lambda n=n: FixedPolicy(n)) for n in (16, 32))
+    return speedup(on, texts, auto), *(speedup(on, texts, lambda _, n=n: FixedPolicy(n)) for n in (16, 32))
 
 
-def speedup(on: Machine, texts: Sequence[Trace], policy: Callable[[], Policy]) -> float:
-    runs = [replay(text, policy(), on, seed=i) for i, text in enumerate(texts)]
+def speedup(on: Machine, texts: Sequence[Trace], policy: Callable[[Trace], Policy]) -> float:
+    runs = [replay(text, policy(text), on, seed=i) for i, text in enumerate(texts)]
     return sum(run.plain_ms for run in runs) / sum(run.ms for run in runs)
 
 
@@ -77,10 +81,9 @@ def plot(rows: Sequence[tuple], file: Path, workloads: Sequence[str]) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    shown = workloads[:4]
-    figure, axes = pyplot.subplots(1, len(shown), figsize=(14, 5.5), sharey=True, layout="constrained")
+    figure, axes = pyplot.subplots(1, len(workloads), figsize=(14, 5.5), sharey=True, layout="constrained")
     names = [curve.name for curve in CURVES]
-    for axis, workload in zip(axes, shown, strict=True):
+    for axis, workload in zip(axes, workloads, strict=True):
         values = {row[0].name: row[2:] for row in rows if row[1] == workload}
         for i, name in enumerate(names):
             auto, f16, f32 = values[name]
@@ -91,7 +94,7 @@ def plot(rows: Sequence[tuple], file: Path, workloads: Sequence[str]) -> None:
         axis.axvline(1.0, color="black", linewidth=0.8)
         axis.set_xscale("log", base=2)
         axis.set_xticks([0.25, 0.5, 1, 2, 4], ["0.25", "0.5", "1", "2", "4"])
-        axis.set_title(workload, fontsize=10)
+        axis.set_title(workload.removeprefix(f"{LONG}: "), fontsize=10)
         axis.set_xlabel("speed over one-token steps", fontsize=9)
         axis.grid(axis="x", linewidth=0.3)
     axes[0].set_yticks(range(len(names)), names, fontsize=8)

@@ -257,7 +257,7 @@ class _Session:
         self.stats = stats if stats is not None else DecodeStats()
         self.stats.mode, self.stats.exactness = mode, str(exactness)
         self._step_size, self._progress = prefill_step_size, prompt_progress_callback
-        policy = make_policy(model, mode, rows, exactness, sampled=temperature != 0)
+        policy = make_policy(model, mode, rows, exactness, prompt=self.prompt, sampled=temperature != 0)
         decoder = Decoder(
             model,
             self.cache,

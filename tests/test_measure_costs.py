@@ -120,8 +120,8 @@ def test_another_model_or_padding_is_not_mistaken_for_it(cache_home):
 
 def test_modes_have_their_policies(cache_home):
     model = fresh_model()
-    assert isinstance(make_policy(model, "ar", 16, EXACT, sampled=False), FixedPolicy)
-    assert isinstance(make_policy(model, "diffusion", 16, EXACT, sampled=False), FixedPolicy)
-    assert isinstance(make_policy(model, "auto", 1, EXACT, sampled=False), FixedPolicy)
-    assert isinstance(make_policy(model, "auto", 16, EXACT, sampled=False), AutoPolicy)
+    assert isinstance(make_policy(model, "ar", 16, EXACT, prompt=(), sampled=False), FixedPolicy)
+    assert isinstance(make_policy(model, "diffusion", 16, EXACT, prompt=(), sampled=False), FixedPolicy)
+    assert isinstance(make_policy(model, "auto", 1, EXACT, prompt=(), sampled=False), FixedPolicy)
+    assert isinstance(make_policy(model, "auto", 16, EXACT, prompt=(), sampled=False), AutoPolicy)
     assert memory_of(model) is memory_of(model)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+from ..decoding.model_policy import forget
 from .cases import Case, Item
 from .lanes import MLX_LM, Models, Run, answer, first_difference
 from .results import Measured, Results, Round
@@ -55,7 +56,12 @@ def run(
     rounds = list(plan(cases, results))
     if rounds:
         _warm_up(models, sorted({lane for case, *_ in rounds for lane in lanes(case)}), rounds[0][1])
+    begun = None
     for case, item, trial in rounds:
+        if trial != begun:
+            # No answer may profit from what an earlier one to the same prompt taught `auto`.
+            forget(models.model)
+            begun = trial
         load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
         answers: dict[str, Run] = {}
         for lane in order(lanes(case), len(results.rounds)):

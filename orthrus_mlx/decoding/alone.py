@@ -10,8 +10,7 @@ import mlx.core as mx
 from ..exactness import Exactness
 from ..model import Model
 from ..passes import Block, run_pass
-from ..weights import AR, DIFFUSION
-from .loop import Decoder, Emission, Emit, Pass, Read
+from .loop import Decoder, Emission, Emit, Read
 from .prefill import Progress, prefill
 
 CLEAR_CACHE_EVERY = 256
@@ -67,16 +66,16 @@ class Generation:
             except StopIteration:
                 return
             answer = None
-            if isinstance(step, Pass):
-                answer = self._pass(*step.blocks)
+            if isinstance(step, Block):
+                answer = self._pass(step)
             elif isinstance(step, Read):
                 answer = self._read(step.arrays)
             elif isinstance(step, Emit):
                 yield from step.tokens
 
-    def _pass(self, *blocks: Block) -> list[mx.array]:
-        self.decoder.stats.count_pass(AR if any(block.view == AR for block in blocks) else DIFFUSION)
-        return run_pass(self.model, blocks, self.exactness.rows)
+    def _pass(self, block: Block) -> mx.array:
+        self.decoder.stats.count_pass(block.view)
+        return run_pass(self.model, [block], self.exactness.rows)[0]
 
     def _read(self, arrays: Sequence[mx.array]) -> list:
         mx.eval(arrays)

@@ -18,8 +18,8 @@ from .belief import Belief
 from .calibration import TextShift
 from .costs import AR as AR_VIEW
 from .costs import DIFFUSION, CostTable
-from .options import Option, Options
-from .policy_memory import GAIN_CARRIED, MOST_CARRIED, PolicyMemory
+from .options import DEBT_PER_TOKEN, MOST_DEBT, Means, Option, Options
+from .policy_memory import GAIN_CARRIED, PolicyMemory
 from .steps import AR, NGRAM, TREE, Candidates, Draft, Outcome, Prediction, Situation, Step
 from .tree import Tree, best_tree
 
@@ -78,6 +78,7 @@ class AutoPolicy:
         costs: of this model on this machine; corrected by what cycles take.
         memory: what other texts of the model taught.
         block_rows: most rows of a pass, the pending token included.
+        prompt: what the text goes on from.
         padded: rows that a target pass of so many rows is computed with (`Exactness.padded`).
         trees: whether target passes over trees keep rule B here.
         sampled: whether tokens are drawn, not the likeliest.
@@ -94,6 +95,7 @@ class AutoPolicy:
         memory: PolicyMemory,
         *,
         block_rows: int,
+        prompt: Sequence[int] = (),
         padded: Callable[[int], int] = int,
         trees: bool = False,
         sampled: bool = False,
@@ -103,9 +105,11 @@ class AutoPolicy:
         widths = (*(width for width in WIDTHS if width < block_rows), block_rows)
         self._options = Options(costs, widths, padded, trees)
         self._calibration = memory.calibration(sampled)
-        self._belief = Belief(memory.usual)
-        self._credit = self._carried = memory.credit
+        self._genre = memory.genre(prompt)
+        self._belief = Belief(self._genre.usual)
+        self._credit = self._carried = self._genre.credit
         self._gained = 0.0
+        self._emitted = 0
         self._patience = FIRST_PATIENCE
         self._since_draft = FIRST_PATIENCE
         self._idle = 0
@@ -142,25 +146,29 @@ class AutoPolicy:
 
     def _best(self, situation: Situation, plain: float, drafting: bool) -> Option | None:
         """What promises to beat one-token steps by most, or a trial that is due."""
-        affordable = self._credit * plain
+        means = self._means(plain)
         self._options.price(situation.context)
-        best = self._ngram_option(situation, plain, affordable)
+        best = self._ngram_option(situation, plain, means)
         if drafting:
             weights, room = self._belief.weights, situation.room
-            best = max(filter(None, (best, self._options.unread(weights, room, affordable))), key=_rate, default=None)
+            best = max(filter(None, (best, self._options.unread(weights, room, means))), key=_rate, default=None)
             goal = max(MARGIN / plain, best.rate if best else 0.0)
             gain = self._memory.tree_gain if self._trees else 1.0
-            best = self._options.read(weights, room, affordable, goal, gain) or best
+            best = self._options.read(weights, room, means, goal, gain) or best
         if best is not None and best.rate * plain > MARGIN:
             return best
         if drafting and self._since_draft >= self._patience:
-            trial = self._options.trial(self._memory.usual.weights, situation.room, MOST_CREDIT * plain)
-            if trial is not None and trial.risk <= affordable:
+            trial = self._options.trial(self._genre.usual.weights, situation.room, MOST_CREDIT * plain)
+            if trial is not None and trial.risk <= means.credit:
                 self._trial = True
                 return trial
         return None
 
-    def _ngram_option(self, situation: Situation, plain: float, affordable: float) -> Option | None:
+    def _means(self, plain: float, spent: float = 0.0) -> Means:
+        """What a step may lose, one-token steps taking `plain` milliseconds, of which `spent` are gone already."""
+        return Means(self._credit * plain - spent, min(MOST_DEBT, DEBT_PER_TOKEN * self._emitted) * plain)
+
+    def _ngram_option(self, situation: Situation, plain: float, means: Means) -> Option | None:
         if not situation.ngram:
             return None
         most = min(situation.ngram, situation.room - 1, int(self._options.widths[-1]) - 1)
@@ -170,7 +178,7 @@ class AutoPolicy:
             if 1 < rows <= most + 1:
                 ms = target + self._costs.sync_ms
                 option = Option(Step(NGRAM, 0, rows), 1.0 + expected[rows - 1], ms, ms - plain)
-                if option.risk <= affordable and (best is None or option.rate > best.rate):
+                if option.risk <= means.credit and (best is None or option.rate > best.rate):
                     best = option
         return best
 
@@ -180,20 +188,20 @@ class AutoPolicy:
         most = min(step.verify_rows, situation.room, len(draft.tokens) + 1)
         plain = self._options.target_ms(1, situation.context)
         spent = self._options.draft_ms(step.draft_rows, situation.context) + 2.0 * self._costs.sync_ms
-        affordable = self._credit * plain + plain - spent
-        target_ms = {1: plain}
-        for rows in self._options.widths.tolist():
-            ms = self._options.target_ms(rows, situation.context)
-            if 1 < rows <= most and ms <= affordable:
-                target_ms[rows] = ms
+        means = self._means(plain, spent)
+        target_ms = {
+            rows: self._options.target_ms(rows, situation.context)
+            for rows in self._options.widths.tolist()
+            if rows <= most
+        }
 
         probabilities = [self._accepted(confidences) for confidences in draft.confidences[: most - 1]]
         chain = best_tree([t[:1] for t in draft.tokens[: most - 1]], [p[:1] for p in probabilities], most - 1)
-        tokens, rows = self._best_rows(chain, target_ms)
+        tokens, rows = self._best_rows(chain, target_ms, means)
         drafted = chain
         if step.kind == TREE:
             tree = best_tree(draft.tokens[: most - 1], probabilities, most - 1, self._branch(situation, most - 1))
-            tree_tokens, tree_rows = self._best_rows(tree, target_ms)
+            tree_tokens, tree_rows = self._best_rows(tree, target_ms, means)
             if tree_rows > 1:
                 self._learn_tree_gain(tree, chain, tree_rows)
             value, tree_value = (t - self._rate * target_ms[r] for t, r in ((tokens, rows), (tree_tokens, tree_rows)))
@@ -217,10 +225,16 @@ class AutoPolicy:
         first = self._shift.apply(self._calibration.probability(confidences[0]))
         return [first, *self._calibration.others(confidences, first)]
 
-    def _best_rows(self, drafted: Tree, target_ms: dict[int, float]) -> tuple[float, int]:
+    def _best_rows(self, drafted: Tree, target_ms: dict[int, float], means: Means) -> tuple[float, int]:
         """(expected tokens, rows) of the number of rows worth most at the current rate."""
-        emitted = [1.0, *accumulate(drafted.probabilities, initial=1.0)][1:]
-        sizes = [rows for rows in target_ms if rows <= len(emitted)]
+        emitted = list(accumulate(drafted.probabilities, initial=1.0))
+        plain = target_ms[1]
+
+        sizes = [
+            rows
+            for rows, ms in target_ms.items()
+            if rows == 1 or (rows <= len(emitted) and means.cover(ms - plain, emitted[rows - 1] * plain - ms))
+        ]
         rows = max(sizes, key=lambda rows: emitted[rows - 1] - self._rate * target_ms[rows])
         return emitted[rows - 1], rows
 
@@ -249,14 +263,17 @@ class AutoPolicy:
             self._credit += INCOME * outcome.tokens
             self._carried += INCOME * outcome.tokens
             self._since_draft += outcome.tokens
+            if outcome.certainty is not None:
+                self._belief.chosen(outcome.certainty)
         else:
             # One interruption is no reason to stop drafting, nor one lucky reading to go on.
             lasted = min(max(measured, expected / 2), 2 * expected)
             self._book(outcome, outcome.tokens - lasted / plain)
         self._credit = min(self._credit, max(MOST_CREDIT, GAIN_AT_RISK * self._gained))
         carried = self._carried + self._gained * (GAIN_CARRIED if self._gained > 0 else 1.0)
-        self._memory.credit = min(carried, MOST_CARRIED)
+        self._genre.credit = min(carried, self._genre.most)
         self._belief.passed(outcome.tokens)
+        self._emitted += outcome.tokens
 
     def _book(self, outcome: Outcome, gain: float) -> None:
         """A cycle with drafts gained the time of `gain` one-token steps."""

@@ -32,13 +32,6 @@ from .steps import AR, CHAIN, NGRAM, TREE, Candidates, Draft, NGrams, Outcome, P
 
 
 @dataclass(frozen=True)
-class Pass:
-    """Asks for a list: the logits [wanted, V] of each block, all of them computed in one pass."""
-
-    blocks: tuple[Block, ...]
-
-
-@dataclass(frozen=True)
 class Read:
     """Asks for arrays as nested lists: the one place where a cycle waits for the device."""
 
@@ -75,7 +68,17 @@ class Emit:
     tokens: list[Emission]
 
 
-Steps = Generator[Pass | Read | Emit, Any, Any]
+Steps = Generator[Block | Read | Emit, Any, Any]
+"""What a cycle asks for: the logits [wanted, V] of a block, or values; and what it hands out."""
+
+
+@dataclass(frozen=True)
+class _Queued:
+    """A one-token step on its way: token [1], logits [1, V], and where the policy learns its probability [1]."""
+
+    token: mx.array
+    logits: mx.array
+    certainty: mx.array | None
 
 
 @dataclass
@@ -85,7 +88,7 @@ class _Work:
     step: Step
     situation: Situation
     pending: mx.array
-    queued: tuple[mx.array, mx.array] | None = None
+    queued: _Queued | None = None
     drafted: Drafted | None = None
 
 
@@ -147,7 +150,7 @@ class Decoder:
         work = yield from self._begin(mx.array(self.text[-1:], dtype=mx.int32))
         while work is not None:
             if work.queued is not None:
-                cycle, ahead = yield from self._finish_step(work, *work.queued)
+                cycle, ahead = yield from self._finish_step(work, work.queued)
             else:
                 cycle, pending = yield from self._verify(work)
                 ahead = None
@@ -159,7 +162,7 @@ class Decoder:
 
     # Beginning a cycle ------------------------------------------------------------------------------
 
-    def _begin(self, pending: mx.array, unread: int = 0) -> Generator[Pass, Any, _Work | None]:
+    def _begin(self, pending: mx.array, unread: int = 0) -> Generator[Block, Any, _Work | None]:
         """Ask the policy and queue what it wants behind `pending`; None at the limit.
 
         `unread` tokens were chosen on the device and have not been read.
@@ -188,13 +191,13 @@ class Decoder:
             return Step(AR)
         return replace(step, draft_rows=draft_rows, verify_rows=verify_rows)
 
-    def _draft(self, pending: mx.array, step: Step) -> Generator[Pass, Any, Drafted]:
+    def _draft(self, pending: mx.array, step: Step) -> Generator[Block, Any, Drafted]:
         """Queue a diffusion pass over [pending, MASK ...]."""
         rows = step.draft_rows
         # A fixed step drafts the same rows near the end of the text: it is what the view was trained on.
         wanted = rows - 1 if step.look or step.kind == TREE else min(rows, step.verify_rows) - 1
         block = mx.concatenate([pending, self._masks[: rows - 1]])
-        (logits,) = yield Pass((Block(self.cache, block, DIFFUSION, wanted=wanted),))
+        logits = yield Block(self.cache, block, DIFFUSION, wanted=wanted)
         position = self.cache.offset + 1
         if step.kind == TREE:
             tokens = candidates(logits, self.sampling, position, CANDIDATES)
@@ -205,24 +208,28 @@ class Decoder:
         self.stats.count_draft(rows)
         return Drafted(tokens, sure)
 
-    def _queue_step(self, pending: mx.array) -> Generator[Pass, Any, tuple[mx.array, mx.array]]:
-        """Queue a one-token step: (token [1], logits [1, V]), and commit its row."""
-        (logits,) = yield Pass((Block(self.cache, pending),))
+    def _queue_step(self, pending: mx.array) -> Generator[Block, Any, _Queued]:
+        """Queue a one-token step and commit its row."""
+        logits = yield Block(self.cache, pending)
         token = self._choose(logits, self.cache.offset + 1)
         self.cache.commit(1)
-        mx.async_eval(token)
-        return token, logits
+        sure = confidences(logits, token[:, None], self.sampling.temperature)[:, 0] if self.policy.learns else None
+        mx.async_eval([token] if sure is None else [token, sure])
+        return _Queued(token, logits, sure)
 
     # Finishing it -----------------------------------------------------------------------------------
 
-    def _finish_step(self, work: _Work, token: mx.array, logits: mx.array) -> Steps:
+    def _finish_step(self, work: _Work, queued: _Queued) -> Steps:
         """Read a queued step, with the next cycle queued before the host waits for it."""
-        ahead = yield from self._begin(token, unread=1)
-        ((chosen,),) = yield from self._read(token)
+        ahead = yield from self._begin(queued.token, unread=1)
+        arrays = [a for a in (queued.token, queued.certainty) if a is not None]
+        (chosen,), *sure = yield from self._read(*arrays)
+        certainty = sure[0][0] if sure else None
         self._know([chosen])
         self.stats.count_cycle(work.step.kind, [0])
-        self._observe(Outcome(work.step, work.situation.context, 0, 1, 1, 0, (), 0, self._clock.lap()))
-        return [Emission(chosen, None, logits, 0)], ahead
+        context, seconds = work.situation.context, self._clock.lap()
+        self._observe(Outcome(work.step, context, 0, 1, 1, 0, (), 0, seconds, certainty=certainty))
+        return [Emission(chosen, None, queued.logits, 0)], ahead
 
     def _verify(self, work: _Work) -> Steps:
         """Verify what was drafted and commit what is confirmed: (emissions, the next pending token [1])."""
@@ -235,7 +242,7 @@ class Decoder:
         tokens = mx.array(drafts.tokens, dtype=mx.int32) if known else drafts
         parents = (-1, *(p + 1 for p in drafts.parents)) if known else tuple(range(-1, drafts.size))
         tree = None if is_chain(parents) else parents
-        (logits,) = yield Pass((Block(self.cache, mx.concatenate([work.pending, tokens]), parents=tree),))
+        logits = yield Block(self.cache, mx.concatenate([work.pending, tokens]), parents=tree)
 
         first = self.cache.offset + 1
         if self.stepwise is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import cast
 
@@ -31,11 +31,14 @@ CACHE_BYTES = 256 * 2**20
 """Most bytes of cached keys and values that passes are timed with; longer contexts are extrapolated."""
 
 
-def make_policy(model: Model, mode: str, block_rows: int, exactness: Exactness, *, sampled: bool) -> Policy:
+def make_policy(
+    model: Model, mode: str, block_rows: int, exactness: Exactness, *, prompt: Sequence[int], sampled: bool
+) -> Policy:
     """The policy of a decoding mode: "ar", "diffusion" or "auto".
 
     Args:
         block_rows: most rows of a pass; 1 where there is no diffusion view.
+        prompt: what the text goes on from.
         sampled: whether tokens are drawn, not the likeliest.
     """
     if mode != "auto" or block_rows == 1:
@@ -44,6 +47,7 @@ def make_policy(model: Model, mode: str, block_rows: int, exactness: Exactness, 
         costs_of(model, exactness),
         memory_of(model),
         block_rows=exactness.most(block_rows),
+        prompt=prompt,
         padded=exactness.padded,
         trees=_takes_trees(model) and trees_agree(model, exactness),
         sampled=sampled,
@@ -66,6 +70,11 @@ def memory_of(model: Model) -> PolicyMemory:
     if found is None:
         found = model._policy_memory = PolicyMemory()
     return found
+
+
+def forget(model: Model) -> None:
+    """Drop what the model's texts taught, as a new process would; pass costs stay."""
+    model._policy_memory = PolicyMemory()
 
 
 def costs_of(model: Model, exactness: Exactness) -> CostTable:

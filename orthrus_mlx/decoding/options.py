@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,13 @@ from .belief import EXPECTED
 from .costs import AR as AR_VIEW
 from .costs import DIFFUSION, CostTable
 from .steps import CHAIN, TREE, Step
+
+MOST_DEBT = 2.0
+"""One-token steps that a text may lose beyond its credit, where at least as many are expected to be gained."""
+
+DEBT_PER_TOKEN = 0.5
+"""A text may get into debt by so many one-token steps for each token that it has shown: the expectation is its own."""
+
 
 RELIABILITY = 0.6
 """Of what knowing a passage's kind exactly would save, the share that reading its draft's confidences saves."""
@@ -32,6 +40,18 @@ class Option:
     def rate(self) -> float:
         """Tokens per millisecond."""
         return self.tokens / self.ms
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a step may lose, in milliseconds: the text's credit, and a debt of no more than the gain expected of it."""
+
+    credit: float
+    debt: float = 0.0
+
+    def cover(self, risk: Any, gain: Any) -> Any:
+        """Whether a step that loses `risk` at worst and gains `gain` on average may be taken (numbers or arrays)."""
+        return risk <= self.credit + np.clip(gain, 0.0, self.debt)
 
 
 class Options:
@@ -75,27 +95,30 @@ class Options:
     def draft_ms(self, rows: int, context: int) -> float:
         return self._costs.cost(DIFFUSION, rows, context // CONTEXT_STEP * CONTEXT_STEP)
 
-    def unread(self, weights: Sequence[float], room: int, affordable: float) -> Option | None:
+    def _allowed(self, tokens: np.ndarray, ms: np.ndarray, room: int, means: Means) -> np.ndarray:
+        """Which widths may be drafted where each is expected to give `tokens` in `ms`."""
+        plain = self.target[0]
+        return (self.widths > 1) & (self.widths <= room) & means.cover(ms - plain, tokens * plain - ms)
+
+    def unread(self, weights: Sequence[float], room: int, means: Means) -> Option | None:
         """The chain with the most expected tokens per millisecond of those verified whole, unread.
 
         Args:
             weights: of the kinds of passage.
             room: most rows.
-            affordable: most milliseconds that may be lost.
+            means: what may be lost.
         """
         tokens = 1.0 + np.asarray(weights) @ self._expected
         ms = self.draft + self.target + self._costs.sync_ms
         risk = ms - self.target[0]
-        rate = np.where((self.widths > 1) & (self.widths <= room) & (risk <= affordable), tokens / ms, 0.0)
+        rate = np.where(self._allowed(tokens, ms, room, means), tokens / ms, 0.0)
         i = int(np.argmax(rate))
         if rate[i] == 0.0:
             return None
         step = Step(CHAIN, self._draft_widths[i], int(self.widths[i]))
         return Option(step, float(tokens[i]), float(ms[i]), float(risk[i]))
 
-    def read(
-        self, weights: Sequence[float], room: int, affordable: float, goal: float, tree_gain: float
-    ) -> Option | None:
+    def read(self, weights: Sequence[float], room: int, means: Means, goal: float, tree_gain: float) -> Option | None:
         """A draft to be read before it is verified, if that is worth more than `goal` tokens per millisecond.
 
         Reading tells, roughly, which kind of passage this is, so that every kind gets its own width; the part that it
@@ -107,10 +130,10 @@ class Options:
         weight = np.asarray(weights)
         before = self.draft + 2.0 * self._costs.sync_ms
         risk = before + self.target - self.target[0]
-        allowed = (self.widths <= room) & (risk <= affordable)
+        tokens = np.minimum(1.0 + tree_gain * self._expected, self.widths)
+        allowed = self._allowed(weight @ tokens, before + self.target, room, means)
         if not allowed[1:].any():
             return None
-        tokens = np.minimum(1.0 + tree_gain * self._expected, self.widths)
         value = tokens - goal * self.target
         value[:, 1:][:, ~allowed[1:]] = -np.inf
         known = weight @ np.maximum.accumulate(value, axis=1)

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from operator import mul
 
 from .belief import Usual
 from .calibration import Calibration
 
-FIRST_CREDIT = 1.25
+FIRST_CREDIT = 1.0
 """One-token steps that a text may lose to drafts that are not accepted before it has earned any."""
 
 MOST_CARRIED = 4.0
-"""Most that the next text may start with, in one-token steps."""
+MOST_UNFAMILIAR = 3.0
+"""Most that the next text may start with, in one-token steps: one of a known genre, and any other."""
 
-GAIN_CARRIED = 0.03
+GAIN_CARRIED = 0.1
 """Share of what a text gained that the next ones may lose: more would let predictable texts pay with prose's time."""
+
+ENDING = 4
+"""Tokens of a prompt that name a text's genre: the last ones of a chat template, which are the same in every chat."""
+
+MOST_GENRES = 256
 
 NGRAM_ORDERS = (3, 4, 5, 7, 10, 16)
 NGRAM_PRIOR = (0.3, 0.4, 0.5, 0.65, 0.8, 0.9)
@@ -57,22 +65,50 @@ def _bin(order: int) -> int:
     return bin
 
 
+@dataclass
+class Genre:
+    """What texts taught whose prompts end alike, as those of a chat do.
+
+    Attributes:
+        usual: how common predictable passages are.
+        most: most credit that a text may leave.
+        credit: one-token steps that the next text may lose; what one text lost, the next ones earn back first.
+    """
+
+    usual: Usual
+    most: float
+    credit: float = FIRST_CREDIT
+
+
 class PolicyMemory:
     """Shared by the policies of one loaded model.
 
     Attributes:
-        usual: how common predictable passages are.
         ngrams: acceptance of n-gram drafts.
-        credit: one-token steps that the next text may lose; what one text lost, the next ones earn back first.
         tree_gain: accepted drafts of a tree over those of a chain of as many rows, lately.
     """
 
     def __init__(self) -> None:
-        self.usual = Usual()
         self.ngrams = NGramRates()
-        self.credit = FIRST_CREDIT
         self.tree_gain = 1.1
+        self._unfamiliar = Genre(Usual(), MOST_UNFAMILIAR)
+        self._genres: dict[tuple[int, ...], Genre | None] = {}
         self._calibrations = {False: Calibration(), True: Calibration()}
+
+    def genre(self, prompt: Sequence[int]) -> Genre:
+        """The genre of a text behind `prompt`; prompts whose last tokens are new share one."""
+        ending = tuple(prompt[-ENDING:])
+        if ending not in self._genres:
+            if len(self._genres) == MOST_GENRES:
+                del self._genres[next(iter(self._genres))]
+            self._genres[ending] = None
+            return self._unfamiliar
+        found = self._genres[ending]
+        if found is None:
+            found = self._genres[ending] = Genre(
+                Usual(self._unfamiliar.usual.weights), MOST_CARRIED, self._unfamiliar.credit
+            )
+        return found
 
     def calibration(self, sampled: bool) -> Calibration:
         """Confidence and acceptance go together differently where both views draw with the same noise."""

@@ -96,6 +96,9 @@ class Outcome:
         confidences: the confidence of each of these, where they were read; 0 of one that the draft did not offer.
         accepted: of `drafts`, how many leading ones were accepted.
         seconds: wall time, the consumer's not counted; 0 where others shared the passes and it would say nothing.
+        path: the tokens of `drafts`.
+        certainty: of a one-token step, the probability that the target gave its token, measured as confidences are;
+            None where it was not read.
     """
 
     step: Step
@@ -108,6 +111,7 @@ class Outcome:
     accepted: int
     seconds: float
     path: Sequence[int] = ()
+    certainty: float | None = None
 
 
 @dataclass(frozen=True)
@@ -132,8 +136,9 @@ class NGrams(Protocol):
 class Policy(Protocol):
     """The loop may ask for the next step before it tells the outcome of the one-token step before it."""
 
-    learns: bool
-    """Whether it wants confidences, which cost a look through the vocabulary, and n-grams."""
+    @property
+    def learns(self) -> bool:
+        """Whether it wants confidences and certainties, which cost a look through the vocabulary, and n-grams."""
 
     @property
     def prediction(self) -> Prediction | None:

@@ -109,7 +109,7 @@ class Engine:
         # In the caller's thread: what the model has not evaluated yet belongs to the thread that loaded it.
         self._exactness = exactness_of(model)
         # Here and not when the first request waits for it: passes may have to be timed.
-        make_policy(model, "auto", block_rows(model, "auto", None), self._exactness, sampled=False)
+        make_policy(model, "auto", block_rows(model, "auto", None), self._exactness, prompt=(), sampled=False)
         step = self._capacity.prefill_step_size
         limit = self._capacity.memory or memory_limit()
         self._admission = Admission(Footprint.of(model, step), limit)

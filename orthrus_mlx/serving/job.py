@@ -11,13 +11,14 @@ import numpy as np
 from ..cache import KVCache
 from ..config import MAX_BLOCK_SIZE
 from ..decoding.choice import StepwiseChoice
-from ..decoding.loop import Decoder, Emission, Emit, Pass, Read, Steps
+from ..decoding.loop import Decoder, Emission, Emit, Read, Steps
 from ..decoding.model_policy import make_policy
 from ..decoding.ngram import NGramIndex
 from ..decoding.stats import DecodeStats
 from ..exactness import Exactness
 from ..generation import block_rows
 from ..model import Model
+from ..passes import Block
 from .shared_rows import Load, SharedRows
 from .tickets import CONTEXT, LENGTH, STOP, Event, Ticket
 
@@ -45,7 +46,8 @@ class Job:
         self.stats = DecodeStats(mode=request.mode, exactness=str(exactness))
         rows = block_rows(model, request.mode, request.block_size)
         processors = request.logits_processors
-        policy = make_policy(model, request.mode, rows, exactness, sampled=not request.sampling.greedy)
+        sampled = not request.sampling.greedy
+        policy = make_policy(model, request.mode, rows, exactness, prompt=request.prompt, sampled=sampled)
         self._decoder = Decoder(
             model,
             cache,
@@ -63,7 +65,7 @@ class Job:
         self._steps: Steps | None = None
         self._started = 0.0
         self._emitted = 0
-        self.wants: Pass | Read | None = None
+        self.wants: Block | Read | None = None
         self.last: Event | None = None
         ticket.usage.cached_tokens = cache.offset
         ticket.usage.exactness = str(exactness)
@@ -89,7 +91,7 @@ class Job:
         self._steps = self._decoder.cycles()
         self.advance(None)
 
-    def advance(self, answer: Sequence | None) -> None:
+    def advance(self, answer: Sequence | mx.array | None) -> None:
         """Go on with the answer to `wants`, up to the next thing that is wanted, or the end."""
         assert self._steps is not None
         self.wants = None

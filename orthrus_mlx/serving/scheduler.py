@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
 from typing import Any
 
 import mlx.core as mx
@@ -22,12 +21,12 @@ import mlx.core as mx
 from ..cache import KVCache
 from ..config import MAX_BLOCK_SIZE
 from ..decoding.alone import CLEAR_CACHE_EVERY
-from ..decoding.loop import Pass, Read
+from ..decoding.loop import Read
 from ..decoding.prefill import read_chunk
 from ..exactness import Exactness
 from ..model import Model
 from ..passes import Block, run_pass
-from ..weights import AR, DIFFUSION
+from ..weights import AR
 from .job import Job
 from .prefix_cache import PrefixCache
 from .shared_rows import Load
@@ -148,23 +147,22 @@ class Scheduler:
         return read
 
     def _run_passes(self) -> None:
-        packs = packed([job for job in self.jobs if isinstance(job.wants, Pass)], self._exactness)
+        packs = packed([job for job in self.jobs if isinstance(job.wants, Block)], self._exactness)
         if len(packs) > 1 or any(len(pack) > 1 for pack in packs):
             self._load.interruptions += 1
         for pack in packs:
-            blocks = [_blocks(job) for job in pack]
-            flat = [block for wanted in blocks for block in wanted]
+            blocks = [_block(job) for job in pack]
             try:
-                logits = iter(run_pass(self._model, flat, self._exactness.rows))
+                logits = run_pass(self._model, blocks, self._exactness.rows)
             except BaseException as error:
                 for job in pack:
                     self._fail(job.ticket, error)
                 continue
             self.passes += 1
-            self.rows += sum(block.tokens.size for block in flat)
-            for job, wanted in zip(pack, blocks, strict=True):
-                job.stats.count_pass(AR if any(block.view == AR for block in wanted) else DIFFUSION)
-                self._go_on(job, job.advance, list(islice(logits, len(wanted))))
+            self.rows += sum(block.tokens.size for block in blocks)
+            for job, block, rows in zip(pack, blocks, logits, strict=True):
+                job.stats.count_pass(block.view)
+                self._go_on(job, job.advance, rows)
 
     def _read_values(self) -> None:
         waiting = [(job, job.wants.arrays) for job in self.jobs if isinstance(job.wants, Read)]
@@ -228,7 +226,7 @@ def packed(jobs: Iterable[Job], exactness: Exactness) -> list[list[Job]]:
     packs: list[list[Job]] = []
     for job in jobs:
         for pack in packs:
-            if _fits([block for member in (*pack, job) for block in _blocks(member)], exactness):
+            if _fits([_block(member) for member in (*pack, job)], exactness):
                 pack.append(job)
                 break
         else:
@@ -241,6 +239,6 @@ def _fits(blocks: Sequence[Block], exactness: Exactness) -> bool:
     return sum(block.tokens.size for block in blocks) <= most
 
 
-def _blocks(job: Job) -> tuple[Block, ...]:
-    assert isinstance(job.wants, Pass)
-    return job.wants.blocks
+def _block(job: Job) -> Block:
+    assert isinstance(job.wants, Block)
+    return job.wants

@@ -35,23 +35,30 @@ class SharedRows:
     """
 
     def __init__(self, policy: Policy, load: Load, most_rows: int):
-        self.learns = policy.learns
         self._policy, self._load, self._most = policy, load, most_rows
         self._seen = load.interruptions
+
+    @property
+    def learns(self) -> bool:
+        # A crowd drafts nothing, so nothing is to be learned, and the look through the vocabulary is saved.
+        return self._policy.learns and self._share() > 1
 
     @property
     def prediction(self) -> Prediction | None:
         return self._policy.prediction
 
     def step(self, situation: Situation) -> Step:
-        requests = self._load.requests
-        if requests <= 1:
+        if self._load.requests <= 1:
             return self._policy.step(situation)
-        share = self._most // requests
-        share = share if share >= LEAST_SHARE else 1
+        share = self._share()
         room, ngram = min(situation.room, share), min(situation.ngram, share - 1)
         step = self._policy.step(replace(situation, room=room, ngram=ngram))
         return replace(step, draft_rows=min(step.draft_rows, share), verify_rows=min(step.verify_rows, share))
+
+    def _share(self) -> int:
+        """Rows of a pass that this request may have."""
+        share = self._most // max(self._load.requests, 1)
+        return share if share >= LEAST_SHARE or self._load.requests <= 1 else 1
 
     def shape(self, step: Step, draft: Draft, situation: Situation) -> Candidates:
         return self._policy.shape(step, draft, situation)
