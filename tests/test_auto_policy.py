@@ -161,7 +161,7 @@ def test_a_text_that_turns_predictable_is_noticed():
 
 def test_trees_are_used_where_second_candidates_are_often_right():
     on = machine(cycle=1.0, per_row=0.005)
-    text = invented_trace([0.7] * 400, noise=0.3)
+    text = invented_trace([0.6] * 400, noise=0.3)
     chains, trees = (replay(text, auto(on, trees=trees), on, ngrams=False) for trees in (False, True))
     assert trees.speedup > chains.speedup
     assert any(kind == TREE for kind, _ in trees.cycles)

@@ -1,10 +1,11 @@
 """The policy of `mode="auto"`: the step with the most expected tokens per millisecond, at a bounded risk.
 
-Expected tokens come from the text's recent acceptance (`belief`), from the confidences of a draft that was read
-(`calibration`) and from how n-gram matches fared; milliseconds come from the cost table. A step is only taken if its
-worst case, nothing accepted, fits the text's *credit*: a little to begin with, a small share of the time of every
-one-token step, and part of what drafts have gained. So whatever the text does, decoding takes at most that much longer
-than one-token steps, and where one-token steps are so cheap that no cycle can repay itself, nothing is drafted at all.
+Expected tokens come from the text's recent acceptance and certainty (`belief`), from the confidences of a draft that
+was read (`calibration`) and from how n-gram matches fared; milliseconds come from the cost table. A step is only taken if
+its worst case, nothing accepted, fits the text's *credit*: a little to begin with, a small share of the time of every
+one-token step, and part of what drafts have gained. A text that looks predictable may go into *debt* by what a step is
+expected to gain, up to a limit. So whatever the text does, decoding takes at most that much longer than one-token steps,
+and where one-token steps are so cheap that no cycle can repay itself, nothing is drafted at all.
 """
 
 from __future__ import annotations
@@ -165,8 +166,10 @@ class AutoPolicy:
         return None
 
     def _means(self, plain: float, spent: float = 0.0) -> Means:
-        """What a step may lose, one-token steps taking `plain` milliseconds, of which `spent` are gone already."""
-        return Means(self._credit * plain - spent, min(MOST_DEBT, DEBT_PER_TOKEN * self._emitted) * plain)
+        """What may be lost where one-token steps take `plain` milliseconds and a draft has taken `spent`."""
+        # What a draft took is lost either way: it is no reason not to verify it.
+        credit = max(self._credit * plain - spent, 0.0) if spent else self._credit * plain
+        return Means(credit, min(MOST_DEBT, DEBT_PER_TOKEN * self._emitted) * plain)
 
     def _ngram_option(self, situation: Situation, plain: float, means: Means) -> Option | None:
         if not situation.ngram:

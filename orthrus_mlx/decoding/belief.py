@@ -1,8 +1,8 @@
 """What a text's recent drafts say about the next ones, before they are drafted.
 
 A passage is taken to be of one of a few kinds, and in one of kind k each draft is accepted with probability RATES[k]
-where all before it were. Outcomes move the weights of the kinds (Bayes), and tokens that pass let them drift back to
-what is usual for the model: passages change. A mixture, because acceptance is: a list of names and the sentence
+where all before it were. Outcomes move the weights of the kinds (Bayes), and so does how certain the target is of the
+tokens of one-token steps; tokens that pass let them drift back to what is usual for such texts: passages change. A mixture, because acceptance is: a list of names and the sentence
 introducing it differ by 30 drafts, and their mean describes neither.
 """
 
@@ -28,7 +28,7 @@ PRIOR_DRAFTS = 6
 
 DOUBTFUL, CERTAIN = 0.9, 0.98
 CERTAIN_POWER = 1.5
-"""The target is certain of a share RATES[k] ** CERTAIN_POWER of the tokens of kind k (gives them `CERTAIN` or more), and
+"""The target is certain of a share RATES[k] ** CERTAIN_POWER of the tokens of kind k (gives them `CERTAIN` or more) and
 doubtful of the others. Measured on the demo model's answers: predictable ones 0.98 at a rate of 0.99, stories 0.61 at
 0.8, JSON in a form that it does not know 0.39 at 0.5; the power that lost least in simulation, of 1.5, 2 and 3."""
 

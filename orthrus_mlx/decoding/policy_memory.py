@@ -11,7 +11,8 @@ from .belief import Usual
 from .calibration import Calibration
 
 FIRST_CREDIT = 1.0
-"""One-token steps that a text may lose to drafts that are not accepted before it has earned any."""
+"""One-token steps that a text may lose to drafts that are not accepted before it has earned any. In the simulation of
+docs/performance.md, least and mean speed over one-token steps: 0.980 and 1.75; with 1.1 0.964 and 1.76."""
 
 MOST_CARRIED = 4.0
 MOST_UNFAMILIAR = 3.0
