@@ -1,11 +1,11 @@
 """The policy of `mode="auto"`: the step with the most expected tokens per millisecond, at a bounded risk.
 
 Expected tokens come from the text's recent acceptance and certainty (`belief`), from the confidences of a draft that
-was read (`calibration`) and from how n-gram matches fared; milliseconds come from the cost table. A step is only taken if
-its worst case, nothing accepted, fits the text's *credit*: a little to begin with, a small share of the time of every
-one-token step, and part of what drafts have gained. A text that looks predictable may go into *debt* by what a step is
-expected to gain, up to a limit. So whatever the text does, decoding takes at most that much longer than one-token steps,
-and where one-token steps are so cheap that no cycle can repay itself, nothing is drafted at all.
+was read (`calibration`) and from how n-gram matches fared; milliseconds come from the cost table. A step is only taken
+if its worst case, nothing accepted, fits the text's *credit*: a little to begin with, a small share of the time of
+every one-token step, and part of what drafts have gained. A text that looks predictable may go into *debt* by what a
+step is expected to gain, up to a limit. So whatever the text does, decoding takes at most that much longer than
+one-token steps, and where these are so cheap that no cycle can repay itself, nothing is drafted at all.
 """
 
 from __future__ import annotations

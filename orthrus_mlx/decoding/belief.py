@@ -2,8 +2,9 @@
 
 A passage is taken to be of one of a few kinds, and in one of kind k each draft is accepted with probability RATES[k]
 where all before it were. Outcomes move the weights of the kinds (Bayes), and so does how certain the target is of the
-tokens of one-token steps; tokens that pass let them drift back to what is usual for such texts: passages change. A mixture, because acceptance is: a list of names and the sentence
-introducing it differ by 30 drafts, and their mean describes neither.
+tokens of one-token steps; tokens that pass let them drift back to what is usual for such texts: passages change. A
+mixture, because acceptance is: a list of names and the sentence introducing it differ by 30 drafts, and their mean
+describes neither.
 """
 
 from __future__ import annotations
