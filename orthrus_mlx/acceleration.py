@@ -10,9 +10,12 @@ import mlx.nn as nn
 
 from . import kernels
 from .cache import LayerCache
-from .fused_pass import fused_pass, fused_timings, layer_failure
+from .cpu_pass import cpu_pass, layer_timings
+from .fused_pass import fused_pass, fused_timings
 from .kernels import AttentionShape, Plan
-from .model import AR, DIFFUSION, MLP, Model
+from .kernels.cpu_linear import library
+from .model import AR, DIFFUSION, Model
+from .pass_check import layer_failure, row_failure
 
 
 def accelerate(model: Model, mode: str | None = None) -> Plan:
@@ -22,14 +25,18 @@ def accelerate(model: Model, mode: str | None = None) -> Plan:
         mode: "auto", "off" or "force" (see `kernels.make_plan`); None reads `$ORTHRUS_KERNELS`.
 
     Returns:
-        The plan, also kept as `model.kernels`. On CUDA it is empty but for its notes: there a whole pass is replaced
-        (`orthrus_mlx.fused_pass`).
+        The plan, also kept as `model.kernels`. On CUDA and on the CPU it is empty but for its notes: there a whole pass
+        is replaced (`orthrus_mlx.fused_pass`, `orthrus_mlx.cpu_pass`).
     """
-    args = model.args
-    if kernels.requested_mode(mode) != "off" and mx.cuda.is_available():
-        return fuse(model, kernels.requested_mode(mode))
-    if kernels.requested_mode(mode) != "off" and kernels.available():
+    mode = kernels.requested_mode(mode)
+    model.model.fused = model.fused_head = None
+    if mode != "off" and mx.cuda.is_available():
+        return fuse(model, mode)
+    if mode != "off" and not kernels.available() and mx.default_device() == mx.cpu:
+        return _through_numpy(model, mode)
+    if mode != "off" and kernels.available():
         pack(model)
+    args = model.args
     attention = model.layers[0].self_attn  # its heads, not those of `args`: a rank holds some of them
     shape = AttentionShape(attention.n_heads, attention.n_kv_heads, args.head_dim, args.num_hidden_layers)
     weights = kernels.model_weights(model, tied_head=args.tie_word_embeddings)
@@ -41,7 +48,7 @@ def accelerate(model: Model, mode: str | None = None) -> Plan:
 def fuse(model: Model, mode: str) -> Plan:
     """Put the CUDA kernels' pass into `model`, in place, where it is right and in mode "auto" faster than MLX's."""
     pack(model)
-    fused = fused_pass(model)
+    fused, whole = fused_pass(model), None
     if fused is None:
         note = "pass: stock MLX, the CUDA kernels take 16-bit weights, dense or affine 4-bit, and plain rotation"
     elif failure := layer_failure(model, fused):
@@ -50,11 +57,31 @@ def fuse(model: Model, mode: str) -> Plan:
         ours, stock = fused_timings(model, fused)
         times = ", ".join(f"{rows} rows {ours[rows]:.3g} ms against {stock[rows]:.3g}" for rows in ours)
         if mode == "force" or sum(ours.values()) < sum(stock.values()):
-            model.model.fused, model.fused_head = fused, fused.head
+            model.model.fused, model.fused_head, whole = fused, fused.head, "cuda"
             note = f"pass: CUDA kernels ({times})"
         else:
             note = f"pass: stock MLX is faster ({times})"
-    plan = Plan(notes=(note,))
+    plan = Plan(whole=whole, notes=(note,))
+    install(model, plan)
+    return plan
+
+
+def _through_numpy(model: Model, mode: str) -> Plan:
+    """Put NumPy's pass into `model`, in place, where it is right, row-exact and in mode "auto" faster than MLX's."""
+    found, whole = cpu_pass(model), None
+    if found is None:
+        note = "pass: stock MLX, NumPy's takes linear layers without bias, on one rank"
+    elif failure := layer_failure(model, found) or row_failure(model, found) or found.product_failure():
+        note = f"pass: stock MLX, NumPy's failed: {failure}"
+    else:
+        times = layer_timings(model, found)
+        listed = ", ".join(f"{variant} rows {ms:.3g} ms" for variant, ms in times.items())
+        if mode == "force" or sum(ms if name.startswith("numpy") else -ms for name, ms in times.items()) < 0:
+            model.model.fused, model.fused_head, whole = found, found.head, "numpy"
+            note = f"pass: {library()} (a layer: {listed})"
+        else:
+            note = f"pass: stock MLX is faster (a layer: {listed})"
+    plan = Plan(whole=whole, notes=(note,))
     install(model, plan)
     return plan
 
@@ -97,25 +124,11 @@ def install(model: Model, plan: Plan) -> None:
     attention = None if plan.attention is None else _over_cache(plan.attention)
     for layer in model.layers:
         layer.self_attn.block_attention = attention
-        layer.self_attn.any_length = plan.attention in kernels.CPU_FAMILIES
-        if all(kernels.cpu_product(layer.mlp.get(name)) for name in ("gate_up_proj", "down_proj")):
-            layer.mlp.__class__ = CpuMLP
     model.choice_kernel = kernels.choose if plan.choice else None
     model.kernels = plan
 
 
-class CpuMLP(MLP):
-    """An MLP whose products and what lies between them stay in NumPy."""
-
-    def __call__(self, x: mx.array) -> mx.array:
-        gate_up, down = kernels.cpu_product(self.gate_up_proj), kernels.cpu_product(self.down_proj)
-        y = None if gate_up is None or down is None else kernels.cpu_gated_mlp(x, gate_up, down)
-        return super().__call__(x) if y is None else y
-
-
 def _over_cache(family: str) -> Any:
-    tile = kernels.CPU_FAMILIES.get(family)
-
     def block_attention(
         q: mx.array,
         k: mx.array,
@@ -128,14 +141,6 @@ def _over_cache(family: str) -> Any:
     ) -> mx.array:
         """Attention [1, H, L, D] of q [1, H, L, D] over a layer's cache and the block's own k, v [1, G, L, D]."""
         keys, values = layer.hold(k, v)
-        if tile is not None:
-            attended = kernels.chunked_attention(
-                q, keys, values, layer.offset, k, v, causal=causal, parents=parents, scale=scale, tile=tile
-            )
-            if attended is not None:
-                return attended
-            mask = _mask(q.shape[2], causal, parents)
-            return kernels.attention_reference(q, keys, values, layer.offset, k, v, mask, scale=scale)
         mask = _mask(q.shape[2], causal, parents)
         return kernels.block_attention(q, keys, values, layer.offset, k, v, mask, scale=scale, family=family)
 

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 from mlx_lm.models import cache as mlx_lm_cache
 
 from .atomic_file import replacing
 from .errors import CheckpointError, RequestError
+from .numpy_floats import numpy_view
 from .safetensors_file import read_header
 
 CHUNK = 256
@@ -36,6 +38,7 @@ class LayerCache:
         self.values: mx.array | None = None
         self._held: tuple[mx.array, mx.array] | None = None
         self._own: tuple[mx.array, mx.array] | None = None
+        self._views: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def offset(self) -> int:
@@ -84,6 +87,13 @@ class LayerCache:
             self._become(keys, values)
         return keys, values
 
+    def as_numpy(self, rows: int, like: mx.array) -> tuple[np.ndarray, np.ndarray]:
+        """The buffers of `in_place`, for NumPy to write `rows` rows into; see `numpy_view` for the types."""
+        buffers = self.in_place(rows, like)
+        if self._views is None:
+            self._views = numpy_view(buffers[0]), numpy_view(buffers[1])
+        return self._views
+
     def written(self, result: mx.array) -> None:
         """A pass whose result is `result` writes the buffers in place: it must be queued before they are read."""
         self._shared.unsettled = result
@@ -104,6 +114,8 @@ class LayerCache:
     def _write(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         """Put rows behind the prefix; returns the buffers."""
         self._shared.settle()
+        # MLX writes into a buffer that nobody looks at, and else into a copy.
+        self._views = None
         start, end = self.offset, self.offset + keys.shape[2]
         grown_keys, grown_values = _grown(self.keys, keys, start, end), _grown(self.values, values, start, end)
         # Whoever else holds a buffer keeps it as it is: MLX copies it then, and the copy is ours.
@@ -119,6 +131,7 @@ class LayerCache:
 
     def _become(self, keys: mx.array, values: mx.array, owned: bool = True) -> None:
         self.keys, self.values = keys, values
+        self._views = None
         self._own = (keys, values) if owned else None
 
 

@@ -17,6 +17,7 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from .cache import KVCache
+from .cpu_pass import CpuPass
 from .draft_vocabulary import DraftVocabulary
 from .kernels import requested_mode
 from .kernels.tuning import Timing, recall, remember
@@ -49,7 +50,9 @@ class DraftHead:
         self._vocab_size = model.args.vocab_size
         self._ids = mx.array(vocabulary.ids)
         layer = _with_rows(model.model.embed_tokens if tied else model.lm_head, self._ids)
-        self._product: Callable[[mx.array], mx.array] = layer.as_linear if tied else layer
+        stock: Callable[[mx.array], mx.array] = layer.as_linear if tied else layer
+        whole = model.model.fused
+        self._product = (whole.draft_head(layer) if isinstance(whole, CpuPass) else None) or stock
         self.nbytes = sum(array.nbytes for array in layer.values()) + self._ids.nbytes
         mx.eval(self._ids, list(layer.values()))
 

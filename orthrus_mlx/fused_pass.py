@@ -6,16 +6,15 @@ Every target pass of a model runs here or none, so that rule B holds between the
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
-from typing import cast
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from .cache import KVCache
+from .config import MAX_BLOCK_SIZE
 from .kernels import LinearWeight, cuda
 from .kernels.layers import linear_weight
 from .model import AR, DIFFUSION, Model, Part, TransformerBlock
@@ -42,14 +41,20 @@ class FusedPass:
         self._positions = mx.arange(model.args.context_length + cuda.MAX_ROWS, dtype=mx.int32)
         mx.eval(self._shared, self._positions)
 
+    any_length = False
+
+    def takes(self, parts: Sequence[Part]) -> bool:
+        """Whether `parts` are for the kernels: longer ones are prompts, which MLX reads faster."""
+        return all(part.stop - part.start <= MAX_BLOCK_SIZE for part in parts)
+
     def __call__(self, embedded: mx.array, parts: Sequence[Part]) -> mx.array:
         """Hidden states [1, N, hidden] after the final norm, of embedded ids [1, N, hidden]."""
         rows = embedded[0]
         blocks = [self._part(rows[part.start : part.stop] if len(parts) > 1 else rows, part) for part in parts]
         return (blocks[0] if len(blocks) == 1 else mx.concatenate(blocks))[None]
 
-    def head(self, hidden: mx.array) -> mx.array:
-        """Logits [..., V] of hidden states [..., hidden]."""
+    def head(self, hidden: mx.array, drafts: bool = False) -> mx.array:
+        """Logits [..., V] of hidden states [..., hidden], whether of `drafts` or not."""
         rows = hidden.reshape(-1, hidden.shape[-1])
         groups = [rows[i : i + cuda.MAX_ROWS] for i in range(0, rows.shape[0], cuda.MAX_ROWS)]
         logits = [cuda.linear(group, self._head) for group in groups]
@@ -171,39 +176,7 @@ def fused_pass(model: Model) -> FusedPass | None:
     return FusedPass(model, layers, weight)
 
 
-# Is it right, and is it faster? -------------------------------------------------------------------------
-
-TOLERANCE = 0.1
-"""Relative difference from MLX's layer that may be rounding; a wrong kernel is off by the whole."""
-
-_CHECKED_ROWS = (3, 5, 19)
-"""One block behind the other: all sizes of tiles."""
-
 _TIMED_ROWS = (1, 16)
-
-
-def layer_failure(model: Model, fused: FusedPass) -> str | None:
-    """What is wrong with the first layer's results, next to MLX's; None if nothing."""
-    views = (AR, DIFFUSION) if model.args.has_diffusion_view else (AR,)
-    dtype = model.model.norm.weight.dtype
-    try:
-        for view in views:
-            ours, stock = KVCache(1), KVCache(1)
-            for rows in _CHECKED_ROWS:
-                key = mx.random.key(rows)
-                # Small next to what the layer adds, so that the residual's rounding does not count.
-                h = (mx.random.normal((rows, model.args.hidden_size), key=key) / 128).astype(dtype)
-                got = fused.layer(0, h, Part(0, rows, view, ours))
-                want = model.layers[0].parts(h[None], [Part(0, rows, view, stock)], 0)[0]
-                off, size = (mx.square(a.astype(mx.float32)).sum() for a in (got - want, want - h))
-                error = math.sqrt(cast(float, (off / size).item()))
-                if not error < TOLERANCE:
-                    return f"{rows} rows of view {view or 'AR'!r} differ from MLX's by {error:.3g}"
-                ours.commit(rows)
-                stock.commit(rows)
-    except (RuntimeError, ValueError) as error:
-        return str(error).strip().splitlines()[0]
-    return None
 
 
 def fused_timings(model: Model, fused: FusedPass) -> tuple[dict[int, float], dict[int, float]]:

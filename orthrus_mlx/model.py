@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, Protocol
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -20,7 +20,7 @@ from mlx_lm.models.activations import swiglu
 from mlx_lm.models.base import create_attention_mask, scaled_dot_product_attention
 from mlx_lm.models.rope_utils import initialize_rope
 
-from .config import MAX_BLOCK_SIZE, ModelArgs
+from .config import ModelArgs
 from .draft_vocabulary import DraftVocabulary
 from .sharding import COLUMNS, ROWS, check_divisible, keep_part, summed
 from .trees import depths, paths
@@ -51,8 +51,6 @@ class Attention(nn.Module):
     block_attention: Callable[..., mx.array] | None = None
     """A kernel for the parts of a pass (`orthrus_mlx.acceleration`); None is stock MLX."""
 
-    any_length: bool = False
-    """Whether `block_attention` takes parts of any length, with the bits of short ones."""
     group: mx.distributed.Group | None = None
     """The ranks that each hold some of the heads; None holds them all."""
 
@@ -218,9 +216,24 @@ class TransformerBlock(nn.Module):
         return h + summed(self.mlp(self.post_attention_layernorm(h)), self.group)
 
 
+class WholePass(Protocol):
+    """Takes the rows of a pass through all layers by itself (`orthrus_mlx.fused_pass`, `orthrus_mlx.cpu_pass`).
+
+    Attributes:
+        any_length: whether it takes parts of any length, with the bits of short ones.
+    """
+
+    any_length: bool
+
+    def takes(self, parts: Sequence[Part]) -> bool:
+        """Whether these parts are for it, or for the layers."""
+
+    def __call__(self, embedded: mx.array, parts: Sequence[Part]) -> mx.array:
+        """Hidden states [1, N, hidden] after the final norm, of embedded ids [1, N, hidden]."""
+
+
 class OrthrusModel(nn.Module):
-    fused: Callable[[mx.array, Sequence[Part]], mx.array] | None = None
-    """Takes the rows of parts of at most `MAX_BLOCK_SIZE` rows through all layers (`orthrus_mlx.fused_pass`)."""
+    fused: WholePass | None = None
 
     def __init__(self, args: ModelArgs):
         super().__init__()
@@ -245,7 +258,7 @@ class OrthrusModel(nn.Module):
     def parts(self, inputs: mx.array, parts: Sequence[Part], input_embeddings: mx.array | None = None) -> mx.array:
         """Hidden states [1, N, hidden] of ids [N] that share a pass: every weight is read once for all parts."""
         h = self.embed_tokens(inputs[None]) if input_embeddings is None else input_embeddings
-        if self.fused is not None and all(part.stop - part.start <= MAX_BLOCK_SIZE for part in parts):
+        if self.fused is not None and self.fused.takes(parts):
             return self.fused(h, parts)
         for i, layer in enumerate(self.layers):
             h = layer.parts(h, parts, i)
@@ -259,8 +272,8 @@ class Model(nn.Module):
     """What the checkpoint has for `draft_head`."""
     draft_head: Callable[[mx.array], mx.array] | None = None
     """Does what `head` does, for passes that only draft (`orthrus_mlx.draft_head`); None is `head`."""
-    fused_head: Callable[[mx.array], mx.array] | None = None
-    """Does what `head` does (`orthrus_mlx.fused_pass`)."""
+    fused_head: Callable[[mx.array, bool], mx.array] | None = None
+    """Does what `head` does (`orthrus_mlx.fused_pass`, `orthrus_mlx.cpu_pass`)."""
 
     def __init__(self, args: ModelArgs):
         super().__init__()
@@ -282,12 +295,15 @@ class Model(nn.Module):
         With `cache` (one entry per layer: mlx-lm caches, or an `orthrus_mlx.cache.KVCache`) the rows stand at
         positions `offset ..`; without, at 0. The diffusion view's row i speaks of position offset + i + 1.
         """
-        return self.head(self.model(inputs, cache, input_embeddings, view))
+        return self._head(self.model(inputs, cache, input_embeddings, view))
 
-    def head(self, hidden: mx.array) -> mx.array:
-        """Logits [..., V] of hidden states [..., hidden]."""
-        if self.fused_head is not None:
-            return self.fused_head(hidden)
+    def head(self, hidden: mx.array, drafts: bool = False) -> mx.array:
+        """Logits [..., V] of hidden states [..., hidden] of a pass; those of `drafts` alone owe nobody their bits."""
+        if self.fused_head is not None and not self.training:
+            return self.fused_head(hidden, drafts)
+        return self._head(hidden)
+
+    def _head(self, hidden: mx.array) -> mx.array:
         if self.args.tie_word_embeddings:
             return self.model.embed_tokens.as_linear(hidden)
         return self.lm_head(hidden)

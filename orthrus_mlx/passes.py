@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 
 import mlx.core as mx
@@ -50,7 +51,7 @@ def run_pass(model: Model, blocks: Sequence[Block], rows: int | None = None) -> 
     # A pass of drafts alone owes nobody its bits.
     drafts_alone = blocks[order[0]].view == DIFFUSION
     rows = None if drafts_alone else rows
-    head = model.draft_head if drafts_alone and model.draft_head is not None else model.head
+    head = (model.draft_head if drafts_alone else None) or partial(model.head, drafts=drafts_alone)
     given = sum(block.tokens.size for block in blocks)
     total = max(given, rows or 0)
     parts: dict[int, Part] = {}

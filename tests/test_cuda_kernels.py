@@ -8,7 +8,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import pytest
 
-import orthrus_mlx.fused_pass as fused_passes
+import orthrus_mlx.pass_check as pass_check
 from orthrus_mlx.acceleration import pack
 from orthrus_mlx.cache import KVCache
 from orthrus_mlx.config import ModelArgs
@@ -17,9 +17,10 @@ from orthrus_mlx.decoding.loop import Decoder
 from orthrus_mlx.decoding.policy import FixedPolicy
 from orthrus_mlx.decoding.stats import DecodeStats
 from orthrus_mlx.exactness import OFF
-from orthrus_mlx.fused_pass import fused_pass, layer_failure
+from orthrus_mlx.fused_pass import fused_pass
 from orthrus_mlx.kernels import LinearWeight, cuda
 from orthrus_mlx.model import Model, Part
+from orthrus_mlx.pass_check import layer_failure
 from orthrus_mlx.passes import Block, run_pass
 from orthrus_mlx.sampling import Sampling
 from orthrus_mlx.weights import AR, DIFFUSION
@@ -98,7 +99,7 @@ def test_a_weight_that_does_not_fit_the_tiles_is_not_taken():
 
 @pytest.mark.parametrize("bits", [16, 4])
 def test_a_layer_agrees_with_mlx_in_both_views(bits, monkeypatch):
-    monkeypatch.setattr(fused_passes, "_CHECKED_ROWS", (2, 9) if bits == 16 else (3,))
+    monkeypatch.setattr(pass_check, "_CHECKED_ROWS", (2, 9) if bits == 16 else (3,))
     model = tiny(bits)
     found = fused_pass(model)
     assert found is not None and layer_failure(model, found) is None

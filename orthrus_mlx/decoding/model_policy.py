@@ -14,7 +14,6 @@ from ..cache import CHUNK, KVCache
 from ..config import MAX_BLOCK_SIZE
 from ..errors import OrthrusError
 from ..exactness import Exactness, trees_agree
-from ..kernels import CPU_FAMILIES
 from ..kernels.tuning import recall, remember
 from ..model import Model, OrthrusModel
 from ..passes import Block, run_pass
@@ -61,7 +60,7 @@ def _takes_trees(model: Model) -> bool:
     `auto` without trees was up to 1.2 times as fast.
     """
     attention = model.kernels.attention if hasattr(model, "kernels") else None
-    return attention is not None and attention not in CPU_FAMILIES
+    return attention is not None
 
 
 def memory_of(model: Model) -> PolicyMemory:
@@ -120,7 +119,7 @@ def _fingerprint(model: Model) -> str:
     for name, module in model.named_modules():
         digest.update(f"{name} {type(module).__name__} {getattr(module, 'family', '')}\n".encode())
     plan = getattr(model, "kernels", None)
-    chosen = plan and (sorted(plan.linear.items()), plan.attention, plan.choice)
+    chosen = plan and (sorted(plan.linear.items()), plan.attention, plan.choice, plan.whole)
     digest.update(f"{chosen} {mx.default_device()} {getattr(model.draft_head, 'size', None)}".encode())
     return digest.hexdigest()[:16]
 

@@ -32,7 +32,8 @@ def prefill(model: Model, prompt: mx.array, cache: KVCache, *, step_size: int, p
 
 def read_chunk(model: Model, chunk: mx.array, cache: KVCache) -> None:
     """Commit all of `chunk` [n] in one pass of the autoregressive view, and wait for it."""
-    if model.layers[0].self_attn.any_length:
+    whole = model.model.fused
+    if whole is not None and whole.any_length:
         # Rows that were read and rows that were decoded then have the same bits.
         model.model.parts(chunk, [Part(0, chunk.size, AR, cache)])
     else:

@@ -6,22 +6,17 @@ Three operations, each of which gives a row the same bits whatever rows travel w
 - `block_attention`: a block's rows over the cache and over each other (attention.py); `Plan.attend`.
 - `choose`, `accepted_path`: rule A and verification (verify.py).
 
-`make_plan` decides per weight shape and device between them and stock MLX. On the CPU it has products and attention
-through NumPy to choose from (cpu_linear.py, cpu_attention.py). The Metal kernels are executed in tests by an
-emulator on Linux (docs/kernels.md); they have not run on Apple hardware yet.
+`make_plan` decides per weight shape and device between them and stock MLX. They are executed in tests by an emulator
+on Linux (docs/kernels.md); they have not run on Apple hardware yet. For the CPU there are products and attention
+through NumPy (cpu_linear.py, cpu_attention.py), which `orthrus_mlx.cpu_pass` makes passes of.
 """
 
 from .attention import attention_reference, block_attention, causal_mask, full_mask, tree_mask
-from .cpu_attention import chunked_attention
-from .cpu_linear import FAMILIES as CPU_FAMILIES
-from .cpu_linear import cpu_gated_mlp
-from .layers import cpu_product
 from .linear import LinearWeight, block_linear, linear_reference
 from .plan import AttentionShape, Plan, available, make_plan, model_weights, requested_mode
 from .verify import accepted_path, accepted_path_reference, choose, choose_reference
 
 __all__ = [
-    "CPU_FAMILIES",
     "AttentionShape",
     "LinearWeight",
     "Plan",
@@ -34,9 +29,6 @@ __all__ = [
     "causal_mask",
     "choose",
     "choose_reference",
-    "chunked_attention",
-    "cpu_gated_mlp",
-    "cpu_product",
     "full_mask",
     "linear_reference",
     "make_plan",

@@ -1,4 +1,4 @@
-"""Linear layers whose passes run on `block_linear` (up to 32 rows; prefill stays with MLX) or on NumPy's BLAS.
+"""Linear layers whose passes run on `block_linear` (up to 32 rows; prefill stays with MLX).
 
 They are the layers that they replace, with the same parameters under the same names, so saving, sharding and
 counting see no difference.
@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import mlx.core as mx
 import mlx.nn as nn
 
-from . import cpu_linear
 from .linear import MAX_ROWS, LinearWeight, block_linear
 
 Layer = TypeVar("Layer", bound=nn.Module)
@@ -35,8 +34,7 @@ def linear_weight(layer: nn.Module) -> LinearWeight | None:
 def with_kernels(layer: nn.Module, family: str) -> nn.Module:
     """`layer`, one that `linear_weight` knows, computing as `family` does."""
     stock = next(kind for kind in _REPLACEMENTS if isinstance(layer, kind))
-    metal, cpu = _REPLACEMENTS[stock]
-    return _adopted(cpu if family in cpu_linear.FAMILIES else metal, layer, family)
+    return _adopted(_REPLACEMENTS[stock], layer, family)
 
 
 class BlockLinear(nn.Linear):
@@ -67,53 +65,13 @@ class BlockQuantizedEmbedding(nn.QuantizedEmbedding):
         return _short(self, x) if x.size <= MAX_ROWS * x.shape[-1] else super().as_linear(x)
 
 
-class CpuLinear(nn.Linear):
-    _family: str
-
-    def __call__(self, x: mx.array) -> mx.array:
-        y = _on_cpu(self, x)
-        return super().__call__(x) if y is None else y
-
-
-class CpuQuantizedLinear(nn.QuantizedLinear):
-    _family: str
-
-    def __call__(self, x: mx.array) -> mx.array:
-        y = _on_cpu(self, x)
-        return super().__call__(x) if y is None else y
-
-
-class CpuEmbedding(nn.Embedding):
-    _family: str
-
-    def as_linear(self, x: mx.array) -> mx.array:
-        y = _on_cpu(self, x)
-        return super().as_linear(x) if y is None else y
-
-
-class CpuQuantizedEmbedding(nn.QuantizedEmbedding):
-    _family: str
-
-    def as_linear(self, x: mx.array) -> mx.array:
-        y = _on_cpu(self, x)
-        return super().as_linear(x) if y is None else y
-
-
-_CPU = (CpuLinear, CpuQuantizedLinear, CpuEmbedding, CpuQuantizedEmbedding)
-_DENSE = (nn.Linear, nn.Embedding, BlockLinear, BlockEmbedding, CpuLinear, CpuEmbedding)
-_QUANTIZED = (
-    nn.QuantizedLinear,
-    nn.QuantizedEmbedding,
-    BlockQuantizedLinear,
-    BlockQuantizedEmbedding,
-    CpuQuantizedLinear,
-    CpuQuantizedEmbedding,
-)
-_REPLACEMENTS: dict[Any, tuple[Any, Any]] = {
-    nn.Linear: (BlockLinear, CpuLinear),
-    nn.QuantizedLinear: (BlockQuantizedLinear, CpuQuantizedLinear),
-    nn.Embedding: (BlockEmbedding, CpuEmbedding),
-    nn.QuantizedEmbedding: (BlockQuantizedEmbedding, CpuQuantizedEmbedding),
+_DENSE = (nn.Linear, nn.Embedding, BlockLinear, BlockEmbedding)
+_QUANTIZED = (nn.QuantizedLinear, nn.QuantizedEmbedding, BlockQuantizedLinear, BlockQuantizedEmbedding)
+_REPLACEMENTS: dict[Any, Any] = {
+    nn.Linear: BlockLinear,
+    nn.QuantizedLinear: BlockQuantizedLinear,
+    nn.Embedding: BlockEmbedding,
+    nn.QuantizedEmbedding: BlockQuantizedEmbedding,
 }
 
 
@@ -121,27 +79,6 @@ def _short(layer: Any, x: mx.array) -> mx.array:
     weight = linear_weight(layer)
     assert weight is not None
     return block_linear(x, weight, layer._family)
-
-
-def _on_cpu(layer: Any, x: mx.array) -> mx.array | None:
-    """`layer` of x through NumPy; None where plain MLX must do it: in training, and under a transformation."""
-    found = cpu_product(layer)
-    return None if found is None else cpu_linear.cpu_linear(x, found)
-
-
-def cpu_product(layer: Any) -> cpu_linear.Product | None:
-    """The product that `layer` computes through NumPy; None where it is left to MLX."""
-    if not isinstance(layer, _CPU) or layer.training:
-        # A gradient cannot follow a product into NumPy.
-        return None
-    held = layer.__dict__.get("_product")
-    if held is None or held[0] is not layer["weight"]:
-        weight = linear_weight(layer)
-        assert weight is not None
-        tile = cpu_linear.FAMILIES[layer._family]
-        held = layer["weight"], cpu_linear.Product(cpu_linear.columns(weight), tile)
-        layer.__dict__["_product"] = held
-    return held[1]
 
 
 def _adopted(replacement: type[Layer], layer: nn.Module, family: str) -> Layer:

@@ -12,8 +12,6 @@ from functools import cache
 import mlx.core as mx
 
 from .attention import attention_reference, block_attention, causal_mask
-from .cpu_attention import chunked_attention, product_failure
-from .cpu_linear import FAMILIES as CPU_FAMILIES
 from .linear import LinearWeight, block_linear
 from .verify import accepted_path, accepted_path_reference, choose
 
@@ -52,8 +50,7 @@ def linear_failure(
 
 @cache
 def attention_failure(family: str, dtype: mx.Dtype, head_dim: int, repeats: int) -> str | None:
-    """Why this variant of `block_attention` or `chunked_attention` must not be used here; None if it passed."""
-    tile = CPU_FAMILIES.get(family)
+    """Why this variant of `block_attention` must not be used here; None if it passed."""
 
     def test() -> str | None:
         q = _noise((1, 2 * repeats, 32, head_dim), 3).astype(dtype)
@@ -63,11 +60,6 @@ def attention_failure(family: str, dtype: mx.Dtype, head_dim: int, repeats: int)
         def block(first: int, rows: int) -> mx.array:
             start, end = _OFFSET + first, _OFFSET + first + rows
             own = k[:, :, start:end], v[:, :, start:end]
-            if tile:
-                args = q[:, :, first : first + rows], k, v, start, *own
-                y = chunked_attention(*args, causal=True, scale=scale, tile=tile)
-                assert y is not None
-                return y
             return block_attention(q[:, :, first : first + rows], k, v, start, *own, scale=scale, family=family)
 
         wide_q, wide_k, wide_v = (a.astype(mx.float32) for a in (q, k, v))
@@ -75,11 +67,8 @@ def attention_failure(family: str, dtype: mx.Dtype, head_dim: int, repeats: int)
         with mx.stream(mx.cpu):
             expected = attention_reference(wide_q, wide_k, wide_v, _OFFSET, own_k, own_v, causal_mask(32), scale=scale)
         whole = block(0, 32)
-        failure = product_failure(head_dim, tile) if tile else None
-        return (
-            failure
-            or _distance(whole, expected)
-            or _batches(whole.swapaxes(0, 2), lambda first, rows: block(first, rows).swapaxes(0, 2))
+        return _distance(whole, expected) or _batches(
+            whole.swapaxes(0, 2), lambda first, rows: block(first, rows).swapaxes(0, 2)
         )
 
     return _outcome(test)

@@ -180,6 +180,7 @@ def identity_of(model: Model, exactness: Exactness, step_size: int) -> str:
         str(exactness),
         getattr(getattr(model, "kernels", None), "linear", {}),
         getattr(getattr(model, "kernels", None), "attention", None),
+        getattr(getattr(model, "kernels", None), "whole", None),
         version("mlx"),
         mx.device_info().get("device_name", ""),
         str(mx.default_device()),
@@ -210,6 +211,6 @@ def free_position(model: Model, exactness: Exactness) -> bool:
     The probe shows it for short passes only. On the CPU every pass is computed as short ones are, unless prompts are
     read with another attention than blocks.
     """
-    attention = model.layers[0].self_attn
-    same = attention.block_attention is None or attention.any_length
+    whole = model.model.fused
+    same = whole.any_length if whole is not None else model.layers[0].self_attn.block_attention is None
     return same and exactness.kind == "row-exact" and mx.default_device() == mx.cpu
