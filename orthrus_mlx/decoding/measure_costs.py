@@ -1,13 +1,15 @@
 """Measure what passes cost, in less than a second: the passes that tell most first, in rounds over all of them.
 
 Rounds, and not one pass after the other, so that a busy moment of the machine makes all passes look slow and none of
-them slower than the rest; the fastest round of each counts.
+them slower than the rest. The median round of each counts, not the fastest: cycles are compared with it,
+which take what they usually take, and a pass that is seldom run would look cheap beside those corrected every time.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from statistics import median_low
 
 from .costs import AR, DIFFUSION, CostTable, Pass
 
@@ -22,6 +24,10 @@ ROUNDS = 6
 CONTEXTS = (1024, 4096, 16384)
 ROWS = (16, 8, 24, 2)
 """Row counts measured beside 1, 4 and the most; the first ones tell most."""
+
+
+_Key = tuple[str, int, int]
+"""(view, rows, context)"""
 
 
 def measure_costs(
@@ -49,24 +55,26 @@ def measure_costs(
     """
     start = now()
     sync_ms = min(_milliseconds(run, AR, 0, 0, now) for _ in range(5))
-    found: dict[tuple[str, int, int], float] = {}
+    found: dict[_Key, list[float]] = {}
     for key in _plan(most_rows, draft_rows, padded, contexts):
         if len(found) >= 2:
             expected = _table(found, sync_ms).cost(*key) / 1e3
             if now() + expected > start + FIRST_ROUND * budget:
                 continue
-        found[key] = _milliseconds(run, *key, now)
+        found[key] = [_milliseconds(run, *key, now)]
     for further in range(ROUNDS - 1):
-        for key, ms in found.items():
-            if now() + ms / 1e3 > start + budget:
+        for key, rounds in found.items():
+            if now() + min(rounds) / 1e3 > start + budget:
                 return _table(found, sync_ms), further > 0
-            found[key] = min(ms, _milliseconds(run, *key, now))
+            rounds.append(_milliseconds(run, *key, now))
     return _table(found, sync_ms), True
 
 
-def _table(found: Mapping[tuple[str, int, int], float], sync_ms: float) -> CostTable:
+def _table(found: Mapping[_Key, Sequence[float]], sync_ms: float) -> CostTable:
+    # Of two rounds the faster one: the other may have been a compilation.
+    usual = {key: median_low(rounds) for key, rounds in found.items()}
     # An odd moment while waiting was timed must not make a pass free.
-    return CostTable([Pass(*key, max(ms - sync_ms, ms / 2, 1e-6)) for key, ms in found.items()], sync_ms)
+    return CostTable([Pass(*key, max(ms - sync_ms, ms / 2, 1e-6)) for key, ms in usual.items()], sync_ms)
 
 
 def _plan(
