@@ -149,7 +149,7 @@ class AutoPolicy:
         """What promises to beat one-token steps by most, or a trial that is due."""
         means = self._means(plain)
         self._options.price(situation.context)
-        best = self._ngram_option(situation, plain, means)
+        best = self._ngram_option(situation, means)
         if drafting:
             weights, room = self._belief.weights, situation.room
             best = max(filter(None, (best, self._options.unread(weights, room, means))), key=_rate, default=None)
@@ -171,19 +171,12 @@ class AutoPolicy:
         credit = max(self._credit * plain - spent, 0.0) if spent else self._credit * plain
         return Means(credit, min(MOST_DEBT, DEBT_PER_TOKEN * self._emitted) * plain)
 
-    def _ngram_option(self, situation: Situation, plain: float, means: Means) -> Option | None:
+    def _ngram_option(self, situation: Situation, means: Means) -> Option | None:
         if not situation.ngram:
             return None
         most = min(situation.ngram, situation.room - 1, int(self._options.widths[-1]) - 1)
-        expected = self._memory.ngrams.accepted(situation.ngram_order, most)
-        best = None
-        for rows, target in zip(self._options.widths.tolist(), self._options.target.tolist(), strict=True):
-            if 1 < rows <= most + 1:
-                ms = target + self._costs.sync_ms
-                option = Option(Step(NGRAM, 0, rows), 1.0 + expected[rows - 1], ms, ms - plain)
-                if option.risk <= means.credit and (best is None or option.rate > best.rate):
-                    best = option
-        return best
+        accepted = self._memory.ngrams.accepted(situation.ngram_order, most)
+        return self._options.given(accepted, means)
 
     # After a draft was read -------------------------------------------------------------------------
 
@@ -221,7 +214,7 @@ class AutoPolicy:
         """The n-gram match as a branch of a tree: its tokens and the chance of each behind those before it."""
         tokens = situation.ngram_tokens[:most]
         chances = self._memory.ngrams.chances(situation.ngram_order, len(tokens))
-        return list(zip(tokens, chances, strict=True))
+        return list(zip(tokens, chances.tolist(), strict=True))
 
     def _accepted(self, confidences: Sequence[float]) -> list[float]:
         """Acceptance probabilities of a position's candidates, if the path before is accepted."""

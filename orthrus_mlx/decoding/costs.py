@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+import numpy as np
+
 from ..errors import OrthrusError
 
 AR = "ar"
@@ -70,6 +72,8 @@ class CostTable:
         self._recent: dict[tuple[tuple[str, int], ...], deque[float]] = {}
         self._measured: dict[tuple[str, int, int], float] = {}
         self._corrections: dict[tuple[str, int], float] = {}
+        self._measured_of: dict[tuple[str, tuple[int, ...], int], np.ndarray] = {}
+        self._shares: dict[tuple[str, tuple[int, ...]], np.ndarray] = {}
 
     def _views(self) -> list[str]:
         return [view for view in VIEWS if any(p.view == view for p in self.passes)]
@@ -83,6 +87,19 @@ class CostTable:
                 self._measured.clear()
             measured = self._measured[key] = self._grids[view].ms(rows, context)
         return measured * self._correction(view, rows)
+
+    def several(self, view: str, rows: tuple[int, ...], context: int) -> np.ndarray:
+        """`cost` of every row count, float64 [len(rows)]."""
+        key = (view, rows, context)
+        measured = self._measured_of.get(key)
+        if measured is None:
+            if len(self._measured_of) >= _REMEMBERED:
+                self._measured_of.clear()
+            measured = self._measured_of[key] = np.array([self._grids[view].ms(n, context) for n in rows])
+        shares = self._shares.get((view, rows))
+        if shares is None:
+            shares = self._shares[view, rows] = self._grids[view].shares(rows)
+        return measured * np.exp(self._common + shares @ np.array(self._own[view]))
 
     def _correction(self, view: str, rows: int) -> float:
         known = self._corrections.get((view, rows))
@@ -172,6 +189,14 @@ class _Grid:
         if len(self.rows) == 1:
             return column[0] * max(1.0, rows / self.rows[0])
         return max(_line(self.rows, column, max(rows, 1)), min(column) / 2)
+
+    def shares(self, rows: Sequence[int]) -> np.ndarray:
+        """`neighbours` of each of `rows` as a matrix [len(rows), measured row counts]."""
+        shares = np.zeros((len(rows), len(self.rows)))
+        for i, n in enumerate(rows):
+            for measured, share in self.neighbours(n):
+                shares[i, measured] = share
+        return shares
 
     def neighbours(self, rows: int) -> list[tuple[int, float]]:
         """The measured row counts on both sides of `rows` and how near each is, by index."""

@@ -48,6 +48,12 @@ def confidences(logits: mx.array, tokens: mx.array, temperature: float) -> mx.ar
     return mx.exp(mx.take_along_axis(logits, tokens, axis=-1) - _log_sums(logits))
 
 
+def certainty(logits: np.ndarray, token: int, temperature: float) -> float:
+    """The probability of `token` in the softmax of logits [V], as `confidences` has it, computed by the host."""
+    scale = 1 / temperature if temperature else 1.0
+    return 1 / float(np.exp(scale * (logits - logits[token])).sum())
+
+
 def _log_sums(logits: mx.array) -> mx.array:
     """log(sum(exp)) [n, 1] of logits float32 [n, V]."""
     if mx.default_device() != mx.cpu:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 
 from ..cache import KVCache
 from ..exactness import Exactness
@@ -26,7 +27,7 @@ from ..trees import depths, is_chain
 from ..weights import DIFFUSION
 from .choice import StepwiseChoice, accepted_rows
 from .constraint import Constraint, masked
-from .draft import CANDIDATES, Drafted, candidates, confidences, read
+from .draft import CANDIDATES, Drafted, candidates, certainty, confidences, read
 from .stats import DecodeStats
 from .steps import AR, CHAIN, NGRAM, TREE, Candidates, Draft, NGrams, Outcome, Policy, Situation, Step
 
@@ -74,11 +75,13 @@ Steps = Generator[Block | Read | Emit, Any, Any]
 
 @dataclass(frozen=True)
 class _Queued:
-    """A one-token step on its way: token [1], logits [1, V], and where the policy learns its probability [1]."""
+    """A one-token step on its way: token [1] and logits [1, V]; where the policy learns, the token's probability [1] or
+    the float32 logits that the host takes it from."""
 
     token: mx.array
     logits: mx.array
-    certainty: mx.array | None
+    certainty: mx.array | None = None
+    scores: mx.array | None = None
 
 
 @dataclass
@@ -134,6 +137,7 @@ class Decoder:
         self.chosen = 0
         self._by_hand = stepwise is not None or constraint is not None
         self._choice_kernel = model.choice_kernel
+        self._on_cpu = mx.default_device() == mx.cpu
         self._masks = mx.full((block_size,), model.args.mask_token_id or 0, dtype=mx.int32)
         self._ngrams = ngrams
         self._clock = _Clock()
@@ -211,10 +215,21 @@ class Decoder:
     def _queue_step(self, pending: mx.array) -> Generator[Block, Any, _Queued]:
         """Queue a one-token step and commit its row."""
         logits = yield Block(self.cache, pending)
-        token = self._choose(logits, self.cache.offset + 1)
+        position, temperature = self.cache.offset + 1, self.sampling.temperature
         self.cache.commit(1)
-        sure = confidences(logits, token[:, None], self.sampling.temperature)[:, 0] if self.policy.learns else None
-        mx.async_eval([token] if sure is None else [token, sure])
+        if not self.policy.learns:
+            token = self._choose(logits, position)
+            mx.async_eval(token)
+            return _Queued(token, logits)
+        if self._on_cpu:
+            # Nothing runs beside the host there: it computes the certainty, from what the token is chosen by.
+            scores = logits.astype(mx.float32)
+            token = self._choose(scores, position)
+            mx.async_eval(token)
+            return _Queued(token, logits, scores=scores)
+        token = self._choose(logits, position)
+        sure = confidences(logits, token[:, None], temperature)[:, 0]
+        mx.async_eval([token, sure])
         return _Queued(token, logits, sure)
 
     # Finishing it -----------------------------------------------------------------------------------
@@ -224,11 +239,13 @@ class Decoder:
         ahead = yield from self._begin(queued.token, unread=1)
         arrays = [a for a in (queued.token, queued.certainty) if a is not None]
         (chosen,), *sure = yield from self._read(*arrays)
-        certainty = sure[0][0] if sure else None
+        known = sure[0][0] if sure else None
+        if queued.scores is not None:
+            known = certainty(np.array(queued.scores, copy=False)[0], chosen, self.sampling.temperature)
         self._know([chosen])
         self.stats.count_cycle(work.step.kind, [0])
         context, seconds = work.situation.context, self._clock.lap()
-        self._observe(Outcome(work.step, context, 0, 1, 1, 0, (), 0, seconds, certainty=certainty))
+        self._observe(Outcome(work.step, context, 0, 1, 1, 0, (), 0, seconds, certainty=known))
         return [Emission(chosen, None, queued.logits, 0)], ahead
 
     def _verify(self, work: _Work) -> Steps:

@@ -11,7 +11,7 @@ import numpy as np
 from .belief import EXPECTED
 from .costs import AR as AR_VIEW
 from .costs import DIFFUSION, CostTable
-from .steps import CHAIN, TREE, Step
+from .steps import CHAIN, NGRAM, TREE, Step
 
 MOST_DEBT = 2.0
 """One-token steps that a text may lose beyond its credit, where at least as many are expected to be gained."""
@@ -25,6 +25,10 @@ RELIABILITY = 0.6
 
 CONTEXT_STEP = 64
 """Costs are looked up for the context rounded down to a multiple of this."""
+
+
+STALE = 4
+"""Corrections of the cost table after which costs are looked up again: one alone changes little."""
 
 
 @dataclass(frozen=True)
@@ -69,25 +73,27 @@ class Options:
         self._kind = TREE if trees else CHAIN
         self.widths = np.array(widths)
         self._expected = EXPECTED[:, self.widths - 1]
-        self._key = (-1, -1)
+        self._key = (-1, 0)
         self.target = self.draft = self.widths.astype(float)
+        self._draft_rows = tuple(widths)
+        self._target_rows = tuple(padded(rows) for rows in widths)
         self._draft_widths = list(widths)
 
     def price(self, context: int) -> None:
         """Look up what passes cost now: sets `target` and `draft`, milliseconds by width."""
-        key = (context // CONTEXT_STEP, self._costs.version)
-        if key == self._key:
+        step, version = context // CONTEXT_STEP, self._costs.version
+        if step == self._key[0] and version - self._key[1] < STALE:
             return
-        self._key = key
-        widths = self.widths.tolist()
-        self.target = np.array([self.target_ms(rows, context) for rows in widths])
-        draft = [self.draft_ms(rows, context) for rows in widths]
+        self._key = step, version
+        context = step * CONTEXT_STEP
+        self.target = self._costs.several(AR_VIEW, self._target_rows, context)
+        draft = self._costs.several(DIFFUSION, self._draft_rows, context).tolist()
         # A wider pass drafts for a narrower one, too, and may be cheaper.
-        cheapest = list(range(len(widths)))
-        for i in reversed(range(len(widths) - 1)):
+        cheapest = list(range(len(draft)))
+        for i in reversed(range(len(draft) - 1)):
             cheapest[i] = i if draft[i] <= draft[cheapest[i + 1]] else cheapest[i + 1]
         self.draft = np.array([draft[i] for i in cheapest])
-        self._draft_widths = [widths[i] for i in cheapest]
+        self._draft_widths = [self._draft_rows[i] for i in cheapest]
 
     def target_ms(self, rows: int, context: int) -> float:
         return self._costs.cost(AR_VIEW, self._padded(rows), context // CONTEXT_STEP * CONTEXT_STEP)
@@ -99,6 +105,19 @@ class Options:
         """Which widths may be drafted where each is expected to give `tokens` in `ms`."""
         plain = self.target[0]
         return (self.widths > 1) & (self.widths <= room) & means.cover(ms - plain, tokens * plain - ms)
+
+    def given(self, accepted: np.ndarray, means: Means) -> Option | None:
+        """The drafts that cost no pass worth verifying most; accepted[d] is expected of the first d of them."""
+        usable = int(np.searchsorted(self.widths, len(accepted), side="right"))
+        tokens = 1.0 + accepted[self.widths[:usable] - 1]
+        ms = self.target[:usable] + self._costs.sync_ms
+        risk = ms - self.target[0]
+        rate = np.where(risk <= means.credit, tokens / ms, 0.0)
+        rate[0] = 0.0
+        i = int(np.argmax(rate))
+        if rate[i] == 0.0:
+            return None
+        return Option(Step(NGRAM, 0, int(self.widths[i])), float(tokens[i]), float(ms[i]), float(risk[i]))
 
     def unread(self, weights: Sequence[float], room: int, means: Means) -> Option | None:
         """The chain with the most expected tokens per millisecond of those verified whole, unread.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
-from operator import mul
 
-from .belief import Usual
+import numpy as np
+
+from .belief import LONGEST, Usual
 from .calibration import Calibration
 
 FIRST_CREDIT = 1.0
@@ -40,30 +40,29 @@ class NGramRates:
         self._tried = [NGRAM_PRIOR_DRAFTS] * len(NGRAM_ORDERS)
         self._accepted = [NGRAM_PRIOR_DRAFTS * rate for rate in NGRAM_PRIOR]
 
-    def chances(self, order: int, drafts: int) -> list[float]:
+    def chances(self, order: int, drafts: int) -> np.ndarray:
         """Of each of the first `drafts` drafts of a match, the chance that it is accepted where all before it were."""
-        bins = (_bin(order + draft) for draft in range(drafts))
-        return [self._accepted[bin] / self._tried[bin] for bin in bins]
+        order = min(order, NGRAM_ORDERS[-1])
+        rates = np.array(self._accepted) / np.array(self._tried)
+        return rates[_BINS[order : order + drafts]]
 
-    def accepted(self, order: int, drafts: int) -> list[float]:
+    def accepted(self, order: int, drafts: int) -> np.ndarray:
         """accepted[d] is the expected number of accepted drafts of the first d = 0 .. `drafts`."""
-        survival = accumulate(self.chances(order, drafts), mul)
-        return list(accumulate(survival, initial=0.0))
+        accepted = np.zeros(drafts + 1)
+        np.cumsum(np.cumprod(self.chances(order, drafts)), out=accepted[1:])
+        return accepted
 
     def observe(self, order: int, drafts: int, accepted: int) -> None:
         """Of `drafts` drafts of a match, the first `accepted` were accepted."""
         keep = 1.0 - 1.0 / NGRAM_MEMORY
         for draft in range(min(accepted + 1, drafts)):
-            bin = _bin(order + draft)
+            bin = _BINS[min(order, NGRAM_ORDERS[-1]) + draft]
             self._tried[bin] = self._tried[bin] * keep + 1.0
             self._accepted[bin] = self._accepted[bin] * keep + (draft < accepted)
 
 
-def _bin(order: int) -> int:
-    bin = 0
-    while bin + 1 < len(NGRAM_ORDERS) and NGRAM_ORDERS[bin + 1] <= order:
-        bin += 1
-    return bin
+_BINS = np.maximum(np.searchsorted(NGRAM_ORDERS, np.arange(NGRAM_ORDERS[-1] + LONGEST + 1), side="right") - 1, 0)
+"""By the number of tokens that match, which of `NGRAM_ORDERS` counts for it."""
 
 
 @dataclass
