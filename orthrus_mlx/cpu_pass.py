@@ -130,18 +130,19 @@ class CpuPass:
                 rows = slice(block.start - first, block.stop - first)
                 attended.append(self._attended(index, block, q[rows], k[rows], v[rows]))
             h = h + multiply(layer.out, attended[0] if len(attended) == 1 else np.concatenate(attended))
-            gate, up = np.split(multiply(layer.gate_up, _normed(h, layer.between, eps)), 2, axis=-1)
+            x = multiply(layer.gate_up, _normed(h, layer.between, eps))
+            gate, up = x[:, : x.shape[1] // 2], x[:, x.shape[1] // 2 :]
             h += multiply(layer.down, gate / (1 + np.exp(-gate)) * up)
         return h
 
     def _split(self, x: np.ndarray, norms: np.ndarray, turns: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, ...]:
         """Queries [R, H, D], scaled, and keys [R, G, D], both normed and turned, and values of x [R, (H + 2 G) D]."""
         R, H, both = len(x), self._heads, self._heads + self._groups
-        qk, v = np.split(x.reshape(R, -1, self._size), [both], axis=1)
-        halves = _normed(qk, norms, self._eps).reshape(R, both, 2, -1)
+        x = x.reshape(R, -1, self._size)
+        halves = _normed(x[:, :both], norms, self._eps).reshape(R, both, 2, -1)
         cosines, sines = turns
         turned = (halves * cosines + halves[:, :, ::-1] * sines).reshape(R, both, -1)
-        return turned[:, :H], turned[:, H:], v
+        return turned[:, :H], turned[:, H:], x[:, both:]
 
     def _attended(self, index: int, block: _Block, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
         """Attention [L, H D] of a block's queries over its cache and its own keys and values, which go to the cache."""
