@@ -71,7 +71,7 @@ def _through_numpy(model: Model, mode: str) -> Plan:
     found, whole = cpu_pass(model), None
     if found is None:
         note = "pass: stock MLX, NumPy's takes linear layers without bias, on one rank"
-    elif failure := layer_failure(model, found) or row_failure(model, found) or found.product_failure():
+    elif failure := layer_failure(model, found, mx.float32) or row_failure(model, found) or found.product_failure():
         note = f"pass: stock MLX, NumPy's failed: {failure}"
     else:
         times = layer_timings(model, found)

@@ -28,6 +28,9 @@ COPY_LIMIT = 512 * 2**20
 _PIECE = 2**18
 """Numbers of a weight that are converted at a time: 1 MiB in float32, which a core's own cache holds."""
 
+_FEW = 8
+"""Rows below which a product of all of them is no faster than one by one."""
+
 _DTYPES = (mx.float32, mx.float16, mx.bfloat16)
 _SHIFTS = (0, 1, 3)
 """Floats by which a test's input is moved in memory: a BLAS may load aligned data differently."""
@@ -89,6 +92,8 @@ class Product:
 
     def together(self, x: np.ndarray) -> np.ndarray:
         """The same with whatever bits are cheapest."""
+        if len(x) < _FEW:
+            return self.one_by_one(x)
         y = np.empty((len(x), self.shape[0]), np.float32)
         for at, columns in self._columns():
             np.matmul(x, columns, out=y[:, at : at + columns.shape[1]])
