@@ -17,6 +17,7 @@ import numpy as np
 from orthrus_mlx.decoding.belief import CERTAIN_POWER
 from orthrus_mlx.decoding.costs import AR as AR_VIEW
 from orthrus_mlx.decoding.costs import DIFFUSION, CostTable, Pass
+from orthrus_mlx.decoding.loop import CERTAINTIES
 from orthrus_mlx.decoding.ngram import NGramIndex
 from orthrus_mlx.decoding.steps import AR, CHAIN, NGRAM, Candidates, Draft, Outcome, Policy, Situation, Step
 
@@ -161,29 +162,39 @@ def replay(
     run, emitted, ahead = Run(), 0, None
     while emitted < len(trace.answer):
         situation, step = ahead or _asked(trace, policy, text, emitted, ngrams, beyond)
+        ahead = None
         context, left = situation.context, len(trace.answer) - emitted
-        ahead = _asked(trace, policy, text, emitted + 1, ngrams, beyond) if step.kind == AR and left > 1 else None
-        ms = machine.sync_ms * (0 if step.kind == AR else 1 + step.look)
-        if step.draft_rows:
-            ms += machine.cost(DIFFUSION, step.draft_rows, context)
-        candidates, confidences = _candidates(trace, policy, step, situation, text, emitted)
-        rows = len(candidates.tokens) + 1
-        assert rows <= step.verify_rows
-        ms += machine.cost(AR_VIEW, machine.padded(rows), context)
-        path, verified = _accepted(candidates, trace.answer[emitted:])
-        tokens = min(len(path) + 1, left)
-        ms *= rng.lognormvariate(0.0, machine.noise) if machine.noise else 1.0
-        on_path = [confidences[node] for node in verified] if confidences else []
-        certainty = trace.certainties[emitted] if step.kind == AR else None
-        followed = [candidates.tokens[node] for node in verified]
-        counts = (rows, tokens, len(verified), on_path, len(path), ms / 1e3, followed, certainty)
-        policy.observe(Outcome(step, context, step.draft_rows, *counts))
-        text.extend(trace.answer[emitted : emitted + tokens])
+        noise = rng.lognormvariate(0.0, machine.noise) if machine.noise else 1.0
+        if step.kind == AR:
+            tokens = min(step.steps, left)
+            text.extend(trace.answer[emitted : emitted + tokens - 1])
+            if tokens < left:
+                ahead = _asked(trace, policy, text, emitted + tokens, ngrams, beyond)
+            text.extend(trace.answer[emitted + tokens - 1 : emitted + tokens])
+            ms = tokens * machine.cost(AR_VIEW, machine.padded(1), context) * noise
+            certainties = trace.certainties[emitted : emitted + tokens][max(step.steps - CERTAINTIES, 0) :]
+            policy.observe(Outcome(step, context, 0, 1, tokens, 0, (), 0, ms / 1e3, certainties=certainties))
+            run.cycles[AR, 1] += tokens
+        else:
+            candidates, confidences = _candidates(trace, policy, step, situation, text, emitted)
+            rows = len(candidates.tokens) + 1
+            assert rows <= step.verify_rows
+            path, verified = _accepted(candidates, trace.answer[emitted:])
+            tokens = min(len(path) + 1, left)
+            ms = machine.sync_ms * (1 + step.look) + machine.cost(AR_VIEW, machine.padded(rows), context)
+            if step.draft_rows:
+                ms += machine.cost(DIFFUSION, step.draft_rows, context)
+            ms *= noise
+            on_path = [confidences[node] for node in verified] if confidences else []
+            followed = [candidates.tokens[node] for node in verified]
+            counts = (rows, tokens, len(verified), on_path, len(path), ms / 1e3, followed)
+            policy.observe(Outcome(step, context, step.draft_rows, *counts))
+            text.extend(trace.answer[emitted : emitted + tokens])
+            run.cycles[step.kind, rows] += 1
         emitted += tokens
         run.tokens += tokens
         run.ms += ms
         run.plain_ms += tokens * machine.cost(AR_VIEW, machine.padded(1), context)
-        run.cycles[step.kind, rows] += 1
     return run
 
 
@@ -203,8 +214,6 @@ def _candidates(
     trace: Trace, policy: Policy, step: Step, situation: Situation, text: NGramIndex, anchor: int
 ) -> tuple[Candidates, list[float]]:
     """What is verified, and the confidence of each node where the policy learns from them."""
-    if step.kind == AR:
-        return Candidates((), ()), []
     if step.kind == NGRAM:
         tokens = tuple(text.find(step.verify_rows - 1)[0])
         return Candidates(tokens, tuple(range(-1, len(tokens) - 1))), []

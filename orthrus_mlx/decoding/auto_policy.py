@@ -38,7 +38,8 @@ GAIN_AT_RISK = 0.5
 """A text may lose again this many one-token steps, or this share, of what it has gained and put by."""
 
 RECHECK = 4
-"""One-token steps between two considerations of drafting."""
+MOST_STEPS = 16
+"""One-token steps between two considerations of drafting: twice as many each time while it promises nothing."""
 
 FIRST_PATIENCE = 8
 MOST_PATIENCE = 128
@@ -111,9 +112,9 @@ class AutoPolicy:
         self._credit = self._carried = self._genre.credit
         self._gained = 0.0
         self._emitted = 0
+        self._steps = RECHECK // 2
         self._patience = FIRST_PATIENCE
         self._since_draft = FIRST_PATIENCE
-        self._idle = 0
         self._trial = False
         self._rate = 0.0
         self._order = 0
@@ -128,37 +129,34 @@ class AutoPolicy:
     def step(self, situation: Situation) -> Step:
         self._shaped = None
         self._trial = False
-        plain = self._options.target_ms(1, situation.context)
+        plain = self._options.plain(situation.context)
+        self._options.price(situation.context)
+        hopeful = self._options.promise(self._belief.weights) > MARGIN
         option = None
-        drafting = self._idle == 0
-        if situation.room > 1 and (situation.ngram or drafting):
-            option = self._best(situation, plain, drafting)
-        if option is not None:
-            self._idle = 0
-        elif drafting:
-            self._idle = RECHECK - 1
-        else:
-            self._idle -= 1
-        option = option or Option(Step(AR), 1.0, plain, 0.0)
+        if situation.room > 1 and (hopeful or situation.ngram or self._since_draft >= self._patience):
+            option = self._best(situation, plain)
+        if option is None:
+            self._steps = RECHECK if hopeful else min(2 * self._steps, MOST_STEPS)
+            self._predictions.append(Prediction(self._steps, self._steps * plain, plain))
+            return Step(AR, steps=self._steps)
+        self._steps = RECHECK // 2
         self._rate = max(option.tokens / option.ms, 1.0 / plain)
         self._order = situation.ngram_order
         self._predictions.append(Prediction(option.tokens, option.ms, plain))
         return option.step
 
-    def _best(self, situation: Situation, plain: float, drafting: bool) -> Option | None:
+    def _best(self, situation: Situation, plain: float) -> Option | None:
         """What promises to beat one-token steps by most, or a trial that is due."""
         means = self._means(plain)
-        self._options.price(situation.context)
         best = self._ngram_option(situation, means)
-        if drafting:
-            weights, room = self._belief.weights, situation.room
-            best = max(filter(None, (best, self._options.unread(weights, room, means))), key=_rate, default=None)
-            goal = max(MARGIN / plain, best.rate if best else 0.0)
-            gain = self._memory.tree_gain if self._trees else 1.0
-            best = self._options.read(weights, room, means, goal, gain) or best
+        weights, room = self._belief.weights, situation.room
+        best = max(filter(None, (best, self._options.unread(weights, room, means))), key=_rate, default=None)
+        goal = max(MARGIN / plain, best.rate if best else 0.0)
+        gain = self._memory.tree_gain if self._trees else 1.0
+        best = self._options.read(weights, room, means, goal, gain) or best
         if best is not None and best.rate * plain > MARGIN:
             return best
-        if drafting and self._since_draft >= self._patience:
+        if self._since_draft >= self._patience:
             trial = self._options.trial(self._genre.usual.weights, situation.room, MOST_CREDIT * plain)
             if trial is not None and trial.risk <= means.credit:
                 self._trial = True
@@ -182,7 +180,7 @@ class AutoPolicy:
 
     def shape(self, step: Step, draft: Draft, situation: Situation) -> Candidates:
         most = min(step.verify_rows, situation.room, len(draft.tokens) + 1)
-        plain = self._options.target_ms(1, situation.context)
+        plain = self._options.plain(situation.context)
         spent = self._options.draft_ms(step.draft_rows, situation.context) + 2.0 * self._costs.sync_ms
         means = self._means(plain, spent)
         target_ms = {
@@ -244,32 +242,41 @@ class AutoPolicy:
 
     def observe(self, outcome: Outcome) -> None:
         self.prediction = self._predictions.popleft()
-        plain = self._options.target_ms(1, outcome.context)
-        passes = [(AR_VIEW, self._padded(outcome.rows))]
-        syncs = 0 if outcome.step.kind == AR else 1 + outcome.step.look
-        expected = self._options.target_ms(outcome.rows, outcome.context) + syncs * self._costs.sync_ms
-        if outcome.draft_rows:
-            passes.append((DIFFUSION, outcome.draft_rows))
-            expected += self._options.draft_ms(outcome.draft_rows, outcome.context)
-        measured = expected
-        if outcome.seconds:
-            measured = outcome.seconds * 1e3
-            self._costs.observe(passes, expected, measured)
         if outcome.step.kind == AR:
-            self._credit += INCOME * outcome.tokens
-            self._carried += INCOME * outcome.tokens
-            self._since_draft += outcome.tokens
-            if outcome.certainty is not None:
-                self._belief.chosen(outcome.certainty)
+            self._learn_steps(outcome)
         else:
-            # One interruption is no reason to stop drafting, nor one lucky reading to go on.
-            lasted = min(max(measured, expected / 2), 2 * expected)
-            self._book(outcome, outcome.tokens - lasted / plain)
+            self._book(outcome, outcome.tokens - self._lasted(outcome) / self._options.plain(outcome.context))
         self._credit = min(self._credit, max(MOST_CREDIT, GAIN_AT_RISK * self._gained))
         carried = self._carried + self._gained * (GAIN_CARRIED if self._gained > 0 else 1.0)
         self._genre.credit = min(carried, self._genre.most)
         self._belief.passed(outcome.tokens)
         self._emitted += outcome.tokens
+
+    def _learn_steps(self, outcome: Outcome) -> None:
+        """One-token steps were taken."""
+        self._credit += INCOME * outcome.tokens
+        self._carried += INCOME * outcome.tokens
+        self._since_draft += outcome.tokens
+        for certainty in outcome.certainties:
+            self._belief.chosen(certainty)
+        if outcome.seconds:
+            expected = outcome.tokens * self._options.target_ms(1, outcome.context)
+            self._costs.observe([(AR_VIEW, self._padded(1))], expected, outcome.seconds * 1e3)
+
+    def _lasted(self, outcome: Outcome) -> float:
+        """Milliseconds that a cycle with drafts is taken to have lasted; the cost table learns what it did."""
+        passes = [(AR_VIEW, self._padded(outcome.rows))]
+        expected = self._options.target_ms(outcome.rows, outcome.context)
+        expected += (1 + outcome.step.look) * self._costs.sync_ms
+        if outcome.draft_rows:
+            passes.append((DIFFUSION, outcome.draft_rows))
+            expected += self._options.draft_ms(outcome.draft_rows, outcome.context)
+        if not outcome.seconds:
+            return expected
+        measured = outcome.seconds * 1e3
+        self._costs.observe(passes, expected, measured)
+        # One interruption is no reason to stop drafting, nor one lucky reading to go on.
+        return min(max(measured, expected / 2), 2 * expected)
 
     def _book(self, outcome: Outcome, gain: float) -> None:
         """A cycle with drafts gained the time of `gain` one-token steps."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -48,10 +49,15 @@ def confidences(logits: mx.array, tokens: mx.array, temperature: float) -> mx.ar
     return mx.exp(mx.take_along_axis(logits, tokens, axis=-1) - _log_sums(logits))
 
 
-def certainty(logits: np.ndarray, token: int, temperature: float) -> float:
-    """The probability of `token` in the softmax of logits [V], as `confidences` has it, computed by the host."""
-    scale = 1 / temperature if temperature else 1.0
-    return 1 / float(np.exp(scale * (logits - logits[token])).sum())
+def certainties(logits: Sequence[mx.array], tokens: Sequence[int], temperature: float) -> list[float]:
+    """`confidences` of tokens [n], one behind each of n logits float32 [1, V], computed by the host."""
+    rows = np.concatenate([np.array(row, copy=False) for row in logits])
+    rows -= rows[np.arange(len(tokens)), list(tokens), None]
+    if temperature not in (0, 1):
+        rows *= 1 / temperature
+    # What is far above the token that was chosen says that it was far from certain.
+    with np.errstate(over="ignore"):
+        return (1 / np.exp(rows, out=rows).sum(axis=-1)).tolist()
 
 
 def _log_sums(logits: mx.array) -> mx.array:

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import mlx.core as mx
-import numpy as np
 
 from ..cache import KVCache
 from ..exactness import Exactness
@@ -27,7 +26,7 @@ from ..trees import depths, is_chain
 from ..weights import DIFFUSION
 from .choice import StepwiseChoice, accepted_rows
 from .constraint import Constraint, masked
-from .draft import CANDIDATES, Drafted, candidates, certainty, confidences, read
+from .draft import CANDIDATES, Drafted, candidates, certainties, confidences, read
 from .stats import DecodeStats
 from .steps import AR, CHAIN, NGRAM, TREE, Candidates, Draft, NGrams, Outcome, Policy, Situation, Step
 
@@ -73,6 +72,10 @@ Steps = Generator[Block | Read | Emit, Any, Any]
 """What a cycle asks for: the logits [wanted, V] of a block, or values; and what it hands out."""
 
 
+CERTAINTIES = 4
+"""One-token steps of a run, its last ones, whose certainty is computed: a look through the vocabulary each."""
+
+
 @dataclass(frozen=True)
 class _Queued:
     """A one-token step on its way: token [1] and logits [1, V]; where the policy learns, the token's probability [1] or
@@ -85,12 +88,25 @@ class _Queued:
 
 
 @dataclass
+class _Run:
+    """One-token steps that the policy wants before it is asked again: `left` to begin, `tokens` chosen."""
+
+    step: Step
+    situation: Situation
+    left: int
+    tokens: list[int] = field(default_factory=list)
+    certainties: list[float] = field(default_factory=list)
+    scores: list[mx.array] = field(default_factory=list)
+
+
+@dataclass
 class _Work:
-    """A cycle that has begun: a one-token step on its way, or a draft to verify behind `pending` [1]."""
+    """A cycle that has begun: a one-token step of `run`, `queued`, or a draft to verify behind `pending` [1]."""
 
     step: Step
     situation: Situation
     pending: mx.array
+    run: _Run | None = None
     queued: _Queued | None = None
     drafted: Drafted | None = None
 
@@ -140,6 +156,7 @@ class Decoder:
         self._on_cpu = mx.default_device() == mx.cpu
         self._masks = mx.full((block_size,), model.args.mask_token_id or 0, dtype=mx.int32)
         self._ngrams = ngrams
+        self._run: _Run | None = None
         self._clock = _Clock()
 
     def begin(self, prompt: Sequence[int]) -> None:
@@ -150,11 +167,12 @@ class Decoder:
 
     def cycles(self) -> Steps:
         """The whole generation, after `begin`."""
+        self._run = None
         self._clock = _Clock()
         work = yield from self._begin(mx.array(self.text[-1:], dtype=mx.int32))
         while work is not None:
-            if work.queued is not None:
-                cycle, ahead = yield from self._finish_step(work, work.queued)
+            if work.run is not None and work.queued is not None:
+                cycle, ahead = yield from self._finish_step(work.run, work.queued)
             else:
                 cycle, pending = yield from self._verify(work)
                 ahead = None
@@ -174,14 +192,20 @@ class Decoder:
         room = self.limit - self.chosen - unread
         if room <= 0:
             return None
-        situation = self._situation(room)
-        step = self._within(self.policy.step(situation), room)
-        work = _Work(step, situation, pending)
-        if step.draft_rows > 1:
-            work.drafted = yield from self._draft(pending, step)
-        elif step.kind == AR and not self._by_hand:
-            work.queued = yield from self._queue_step(pending)
-        return work
+        run = self._run
+        if run is None or run.left == 0:
+            situation = self._situation(room)
+            step = self._within(self.policy.step(situation), room)
+            work = _Work(step, situation, pending)
+            if step.draft_rows > 1:
+                work.drafted = yield from self._draft(pending, step)
+            if step.kind != AR or self._by_hand:
+                self._run = None
+                return work
+            run = self._run = _Run(step, situation, step.steps)
+        run.left -= 1
+        queued = yield from self._queue_step(pending, run.left < CERTAINTIES and self.policy.learns)
+        return _Work(run.step, run.situation, pending, run, queued)
 
     def _situation(self, room: int) -> Situation:
         tokens, order = self._ngrams.find(min(room, self.most_rows) - 1) if self._ngrams is not None else ((), 0)
@@ -189,6 +213,8 @@ class Decoder:
 
     def _within(self, step: Step, room: int) -> Step:
         """`step` with no more rows than there are; one that can draft nothing is a one-token step."""
+        if step.kind == AR:
+            return step
         verify_rows = min(step.verify_rows, self.most_rows, room)
         draft_rows = min(step.draft_rows, self.block_size)
         if verify_rows < 2 or (step.kind in (CHAIN, TREE) and draft_rows < 2):
@@ -212,12 +238,12 @@ class Decoder:
         self.stats.count_draft(rows)
         return Drafted(tokens, sure)
 
-    def _queue_step(self, pending: mx.array) -> Generator[Block, Any, _Queued]:
+    def _queue_step(self, pending: mx.array, certainty: bool) -> Generator[Block, Any, _Queued]:
         """Queue a one-token step and commit its row."""
         logits = yield Block(self.cache, pending)
         position, temperature = self.cache.offset + 1, self.sampling.temperature
         self.cache.commit(1)
-        if not self.policy.learns:
+        if not certainty:
             token = self._choose(logits, position)
             mx.async_eval(token)
             return _Queued(token, logits)
@@ -234,19 +260,28 @@ class Decoder:
 
     # Finishing it -----------------------------------------------------------------------------------
 
-    def _finish_step(self, work: _Work, queued: _Queued) -> Steps:
+    def _finish_step(self, run: _Run, queued: _Queued) -> Steps:
         """Read a queued step, with the next cycle queued before the host waits for it."""
         ahead = yield from self._begin(queued.token, unread=1)
         arrays = [a for a in (queued.token, queued.certainty) if a is not None]
         (chosen,), *sure = yield from self._read(*arrays)
-        known = sure[0][0] if sure else None
-        if queued.scores is not None:
-            known = certainty(np.array(queued.scores, copy=False)[0], chosen, self.sampling.temperature)
         self._know([chosen])
-        self.stats.count_cycle(work.step.kind, [0])
-        context, seconds = work.situation.context, self._clock.lap()
-        self._observe(Outcome(work.step, context, 0, 1, 1, 0, (), 0, seconds, certainty=known))
+        self.stats.count_cycle(run.step.kind, [0])
+        run.tokens.append(chosen)
+        if sure:
+            run.certainties += sure[0]
+        elif queued.scores is not None:
+            run.scores.append(queued.scores)
+        if len(run.tokens) == run.step.steps or chosen in self.stop_tokens or self.chosen == self.limit:
+            self._observe(self._run_outcome(run))
         return [Emission(chosen, None, queued.logits, 0)], ahead
+
+    def _run_outcome(self, run: _Run) -> Outcome:
+        known = run.certainties
+        if run.scores:
+            known = certainties(run.scores, run.tokens[-len(run.scores) :], self.sampling.temperature)
+        counts = (0, 1, len(run.tokens), 0, (), 0)
+        return Outcome(run.step, run.situation.context, *counts, self._clock.lap(), certainties=known)
 
     def _verify(self, work: _Work) -> Steps:
         """Verify what was drafted and commit what is confirmed: (emissions, the next pending token [1])."""

@@ -73,7 +73,8 @@ class Options:
         self._kind = TREE if trees else CHAIN
         self.widths = np.array(widths)
         self._expected = EXPECTED[:, self.widths - 1]
-        self._key = (-1, 0)
+        self._key = self._plain_key = (-1, 0)
+        self._plain_ms = 0.0
         self.target = self.draft = self.widths.astype(float)
         self._draft_rows = tuple(widths)
         self._target_rows = tuple(padded(rows) for rows in widths)
@@ -95,6 +96,14 @@ class Options:
         self.draft = np.array([draft[i] for i in cheapest])
         self._draft_widths = [self._draft_rows[i] for i in cheapest]
 
+    def plain(self, context: int) -> float:
+        """Milliseconds of a one-token step."""
+        step, version = context // CONTEXT_STEP, self._costs.version
+        if step != self._plain_key[0] or version - self._plain_key[1] >= STALE:
+            self._plain_key = step, version
+            self._plain_ms = self.target_ms(1, context)
+        return self._plain_ms
+
     def target_ms(self, rows: int, context: int) -> float:
         return self._costs.cost(AR_VIEW, self._padded(rows), context // CONTEXT_STEP * CONTEXT_STEP)
 
@@ -105,6 +114,11 @@ class Options:
         """Which widths may be drafted where each is expected to give `tokens` in `ms`."""
         plain = self.target[0]
         return (self.widths > 1) & (self.widths <= room) & means.cover(ms - plain, tokens * plain - ms)
+
+    def promise(self, weights: Sequence[float]) -> float:
+        """Tokens that the best chain verified unread is expected to give in the time of one by one-token steps."""
+        tokens = 1.0 + np.asarray(weights) @ self._expected
+        return float((tokens / (self.draft + self.target))[1:].max() * self.target[0])
 
     def given(self, accepted: np.ndarray, means: Means) -> Option | None:
         """The drafts that cost no pass worth verifying most; accepted[d] is expected of the first d of them."""

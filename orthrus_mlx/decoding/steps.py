@@ -47,12 +47,14 @@ class Step:
         verify_rows: most rows of the target pass, the pending token included.
         look: read the draft before verifying it and let `Policy.shape` decide what is verified; costs a host
             synchronisation. TREE always looks.
+        steps: of AR, how many one-token steps are taken before the policy is asked again.
     """
 
     kind: str
     draft_rows: int = 0
     verify_rows: int = 1
     look: bool = False
+    steps: int = 1
 
 
 @dataclass(frozen=True)
@@ -91,14 +93,14 @@ class Outcome:
         context: verified tokens in the cache before it.
         draft_rows: rows of its diffusion pass; 0 where there was none.
         rows: rows that the target pass verified, the pending token included.
-        tokens: tokens emitted.
+        tokens: tokens emitted: of AR, how many steps were taken; fewer than `step.steps` where the text has ended.
         drafts: drafts verified along the accepted path and its first rejection: what calibration may learn from.
         confidences: the confidence of each of these, where they were read; 0 of one that the draft did not offer.
         accepted: of `drafts`, how many leading ones were accepted.
         seconds: wall time, the consumer's not counted; 0 where others shared the passes and it would say nothing.
         path: the tokens of `drafts`.
-        certainty: of a one-token step, the probability that the target gave its token, measured as confidences are;
-            None where it was not read.
+        certainties: of one-token steps, the probability that the target gave each token, measured as confidences are;
+            empty where they were not read.
     """
 
     step: Step
@@ -111,7 +113,7 @@ class Outcome:
     accepted: int
     seconds: float
     path: Sequence[int] = ()
-    certainty: float | None = None
+    certainties: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
