@@ -11,7 +11,6 @@ trained models; here they are an input, not a result. All speeds of one table co
 from __future__ import annotations
 
 import argparse
-import copy
 import gc
 import json
 import platform
@@ -22,7 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import cycle, islice
+from itertools import cycle, islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +30,12 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 from mlx_lm.generate import generate_step
 from mlx_lm.models import qwen3
+from mlx_lm.models.cache import make_prompt_cache
 
 from orthrus_mlx import fused_pass
 from orthrus_mlx.acceleration import accelerate, pack
 from orthrus_mlx.atomic_file import write_json, write_text
-from orthrus_mlx.cache import KVCache
+from orthrus_mlx.cache import CHUNK, KVCache
 from orthrus_mlx.config import MAX_BLOCK_SIZE, ModelArgs
 from orthrus_mlx.decoding import loop
 from orthrus_mlx.decoding.alone import Generation
@@ -62,10 +62,17 @@ TOKENS_PER_CYCLE = {
 }
 """Published means for blocks of 32 rows, accepted drafts + 1; TPF counts both passes of a cycle."""
 
-ROWS = (1, 2, 4, 8, 16, 24, 32)
-CONTEXTS = (0, 1024, 4096)
+ROWS = (1, 2, 8, 16, 32)
+CONTEXTS = (512, 1024, 4096, 16384, 32768)
 LANES = (8, 16, 32)
 """Rows of a block, drafted and verified, in the replay."""
+
+SWEPT = "code (1.7B HumanEval, TPF 3.14)"
+"""The acceptance that is replayed at every context length, in blocks of SWEPT_ROWS rows."""
+
+SWEPT_ROWS = 16
+
+PIPED_ROWS = (1, 16, 32)
 
 REPEATS = 7
 
@@ -134,14 +141,22 @@ def bandwidth(megabytes: int) -> dict[str, float]:
 
 
 def filled_cache(model: Model, context: int) -> KVCache:
-    """A cache that holds `context` rows."""
+    """A cache that holds `context` rows, made up: their content changes no cost."""
     cache = KVCache(len(model.layers))
-    for start in range(0, context, 1024):
-        chunk = mx.zeros((1, min(1024, context - start)), dtype=mx.int32)
-        model.model(chunk, cache)
-        cache.commit(chunk.shape[1])
+    if context:
+        for layer, (keys, values) in zip(cache.layers, buffers(model, context), strict=True):
+            layer.keys, layer.values = keys, values
+        cache.offset = context
         mx.eval(cache.arrays)
     return cache
+
+
+def buffers(model: Model, context: int) -> list[tuple[mx.array, mx.array]]:
+    """Random keys and values [1, G, context rounded up, D] for every layer."""
+    a = model.args
+    shape = (1, a.num_key_value_heads, -(-context // CHUNK) * CHUNK, a.head_dim)
+    rows = mx.random.normal(shape).astype(model.model.norm.weight.dtype)
+    return [(rows + 0, rows * 0.5) for _ in model.layers]
 
 
 def pass_milliseconds(model: Model, rows: int, context: int, view: str = AR, padded: int | None = None) -> float:
@@ -152,12 +167,26 @@ def pass_milliseconds(model: Model, rows: int, context: int, view: str = AR, pad
     return milliseconds(lambda: mx.argmax(run_pass(model, [Block(cache, ids, view)], padded)[0], axis=-1))
 
 
+def piped_milliseconds(model: Model, rows: int, context: int, padded: int | None = None) -> float:
+    """The same in a row, each pass queued behind the last one's tokens before those were read."""
+    cache, times = filled_cache(model, context), []
+    tokens = mx.random.randint(0, model.args.vocab_size, (rows,))
+    before = tokens
+    for _ in range(3 * REPEATS + 3):
+        after = mx.argmax(run_pass(model, [Block(cache, before)], padded)[0], axis=-1).astype(mx.int32)
+        mx.async_eval(after)
+        mx.eval(before)
+        times.append(time.perf_counter())
+        before = after
+    return 1e3 * statistics.median(b - a for a, b in pairwise(times[2:]))
+
+
 def decode(model: Model, exactness: Exactness, rows: int, context: int, tokens: int) -> tuple[float, DecodeStats]:
     """(milliseconds per token, statistics) of this package's loop with `rows` rows a cycle, behind `context` tokens."""
     stats = DecodeStats()
     decoder = loop.Decoder(
         model,
-        KVCache(len(model.layers)),
+        filled_cache(model, context),
         sampling=Sampling(),
         policy=FixedPolicy(rows),
         exactness=exactness,
@@ -168,7 +197,7 @@ def decode(model: Model, exactness: Exactness, rows: int, context: int, tokens: 
         stats=stats,
     )
     generation = Generation(model, decoder, exactness)
-    generation.read([1] * (context + 1), step_size=1024, progress=None)
+    generation.read([1], step_size=1024, progress=None)
     times = [time.perf_counter() for _ in islice(generation.run(), tokens)]
     # The clock starts with the end of the first cycle, which waited for the prompt.
     first = next((i for i, t in enumerate(times) if t - times[0] > 5e-4), 1)
@@ -187,8 +216,13 @@ def mlx_lm_milliseconds(model: Model, context: int, tokens: int) -> float:
             nn.quantize(twin, module.group_size, module.bits)
             break
     twin.load_weights([(name, a) for name, a in tree_flatten(model.parameters()) if not is_diffusion(name)])
+    caches = make_prompt_cache(twin)
+    if context:
+        for layer, (keys, values) in zip(caches, buffers(model, context), strict=True):
+            layer.keys, layer.values, layer.offset = keys, values, context
+        mx.eval([a for layer in caches for a in (layer.keys, layer.values)])
     times = []
-    for _ in generate_step(mx.ones((context + 1,), dtype=mx.int32), twin, max_tokens=tokens):
+    for _ in generate_step(mx.ones((1,), dtype=mx.int32), twin, max_tokens=tokens, prompt_cache=caches):
         times.append(time.perf_counter())
     return 1e3 * (times[-1] - times[1]) / (len(times) - 2)
 
@@ -248,6 +282,18 @@ def measure(model: Model, options: argparse.Namespace, say: Callable[[str], None
         for c in options.contexts
     }
     say(f"verify {found['verify'][short]}, draft {found['draft'][short]}")
+    piped = [rows for rows in PIPED_ROWS if rows == exactness.most(rows)]
+    found["piped"] = {
+        c: {rows: piped_milliseconds(model, rows, c, exactness.rows) for rows in piped} for c in options.contexts
+    }
+    say(f"piped {found['piped']}")
+    rows, mean = exactness.most(SWEPT_ROWS), TOKENS_PER_CYCLE[SWEPT]
+    found["sweep"] = {}
+    for context in options.contexts:
+        with replayed(accepted_lengths(mean, 512, options.seed)):
+            ms, stats = decode(model, exactness, rows, context, options.tokens)
+        found["sweep"][context] = {"tokens per second": 1e3 / ms, "tokens per cycle": stats.tokens_per_cycle}
+    say(f"sweep {found['sweep']}")
     found["replay"] = {}
     for name, mean in TOKENS_PER_CYCLE.items():
         lengths = accepted_lengths(mean, 512, options.seed)
@@ -267,10 +313,7 @@ CHANGES_ROWS = (1, 16)
 
 
 def changes(model: Model, context: int) -> dict[str, dict[str, float]]:
-    """What each step to the product's pass on CUDA gave: milliseconds of a synchronised pass by rows. Packs `model`.
-
-    The steps on the kernels are interleaved, call by call; those on MLX alone come first, each on its own.
-    """
+    """What each step to the product's pass on CUDA gave: milliseconds of a synchronised pass by rows. Packs `model`."""
     if not mx.cuda.is_available():
         return {}
     found = {"MLX": {str(rows): pass_milliseconds(model, rows, context) for rows in CHANGES_ROWS}}
@@ -278,51 +321,11 @@ def changes(model: Model, context: int) -> dict[str, dict[str, float]]:
     pack(model)
     found["MLX, packed"] = {str(rows): pass_milliseconds(model, rows, context) for rows in CHANGES_ROWS}
     fused = fused_pass.fused_pass(model)
-    if fused is None:
-        return found
-    from_host = copy.copy(fused)
-    from_host._positions = _HostPositions()
-    steps = {
-        "kernels": (from_host, False, len(model.layers) + 1),
-        "kernels, compiled": (from_host, True, len(model.layers) + 1),
-        "kernels, compiled, positions on the device": (fused, True, len(model.layers) + 1),
-        "all, handed over every few layers": (fused, True, fused_pass._QUEUED_LAYERS),
-    }
-    for rows in CHANGES_ROWS:
-        cache = filled_cache(model, context)
-        ids = mx.ones((rows,), dtype=mx.int32)
-        times: dict[str, list[float]] = {name: [] for name in steps}
-        for _ in range(REPEATS + 2):
-            for name, step in steps.items():
-                with _pass_of(model, *step):
-                    start = time.perf_counter()
-                    mx.eval(mx.argmax(run_pass(model, [Block(cache, ids)])[0], axis=-1))
-                    times[name].append(1e3 * (time.perf_counter() - start))
-        for name, all_times in times.items():
-            found.setdefault(name, {})[str(rows)] = statistics.median(all_times[2:])
-    return found
-
-
-class _HostPositions:
-    """Stands for the table of positions: each offset comes from the host's memory."""
-
-    def __getitem__(self, at: slice) -> mx.array:
-        return mx.array([at.start], dtype=mx.int32)
-
-
-@contextmanager
-def _pass_of(model: Model, fused: Any, compiled: bool, queued: int) -> Iterator[None]:
-    kept = fused_pass._QUEUED_LAYERS
-    fused_pass._QUEUED_LAYERS = queued
-    model.model.fused, model.fused_head = fused, fused.head
-    if not compiled:
-        mx.disable_compile()
-    try:
-        yield
-    finally:
-        mx.enable_compile()
-        fused_pass._QUEUED_LAYERS = kept
+    if fused is not None:
+        model.model.fused, model.fused_head = fused, fused.head
+        found["kernels"] = {str(rows): pass_milliseconds(model, rows, context) for rows in CHANGES_ROWS}
         model.model.fused = model.fused_head = None
+    return found
 
 
 def _growing_milliseconds(model: Model, rows: int, context: int) -> float:
@@ -390,6 +393,19 @@ def markdown(result: dict[str, Any]) -> str:
         ]
         out += ["", "Passes that the host waits for:", ""]
         out += _table(("pass", *(f"{r} rows" for r in rows)), passes)
+        out += ["", "Passes in a row, each queued before the last was read:", ""]
+        counts = list(model["piped"][contexts[0]])
+        out += _table(
+            ("context", *(f"{r} rows" for r in counts), *(f"{r} rows / 1 row" for r in counts[1:])),
+            [(c, *row.values(), *(row[r] / row["1"] for r in counts[1:])) for c, row in model["piped"].items()],
+        )
+        out += ["", f"Tokens per second by context, acceptance as stated for {SWEPT}, blocks of {SWEPT_ROWS} rows:", ""]
+        sweep = []
+        for c, row in model["sweep"].items():
+            ours, plain = row["tokens per second"], 1e3 / model["mlx_lm"][c]
+            cell = f"{ours:.0f} ({row['tokens per cycle']:.2f} per cycle)"
+            sweep.append((c, f"{plain:.0f}", f"{1e3 / model['ar_step'][c]:.0f}", cell, ours / plain))
+        out += _table(("context", "mlx-lm", "our steps", "replayed", "replayed / mlx-lm"), sweep)
         context = str(model["replay_context"])
         lm, plain = model["mlx_lm"][context], model["plain_loop"]
         lanes = [k for k in next(iter(model["replay"].values())) if k.isdigit()]

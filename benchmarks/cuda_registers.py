@@ -1,0 +1,109 @@
+"""What the CUDA kernels' text takes of a multiprocessor: registers, spills and shared memory, by nvcc's `ptxas -v`.
+
+    python -m benchmarks.cuda_registers              (nvcc on the path; no GPU)
+
+The text is what MLX would compile, for the shapes of 1.7B and 8B. A thread block has 256 threads, so that up to 255
+registers a thread fit on a multiprocessor, and more than 48 KiB of static shared memory do not compile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+
+from orthrus_mlx.kernels.cuda import operations
+
+SHAPES = {"1.7B": (2048, 6144, 2, 28), "8B": (4096, 12288, 4, 36)}
+"""Hidden and inner width, query heads to a key/value head, layers."""
+
+_START = """
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cstdint>
+struct Shape {
+  int sizes[8];
+  __device__ int operator[](int i) const { return sizes[i]; }
+};
+"""
+
+
+def layers_text(size: str, tiles: int, bits: int, dtype: str) -> str:
+    hidden, inner, repeats, count = SHAPES[size]
+    fields = 8 if bits == 0 else 16
+    layers = operations.layers_per_launch(count, fields)
+    stored = [f"stored_{kind}_{i}" for i in range(layers) for kind in ("keys", "values")]
+    arrays = [f"array_{layer}_{i}" for layer in range(layers) for i in range(fields)]
+    types = dict.fromkeys([*stored, *arrays, "h"], "T") | {"frequencies": "float", "settings": "float"}
+    types |= dict.fromkeys(("paths", "depths", "offset"), "int") | {"meeting": "unsigned"}
+    outputs = dict.fromkeys(("y", "qkv", "queries", "attended", "inner"), "T") | {"done": "unsigned"}
+    outputs |= dict.fromkeys(("squares", "chunk_sums", "chunk_peaks", "chunk_masses"), "float")
+    constants = {"TILES": tiles, "HIDDEN": hidden, "INNER": inner, "G": 8, "REPEATS": repeats, "D": 128}
+    constants |= {"BITS": bits, "GROUP": 64, "LAYERS": layers, "FIELDS": fields}
+    return _kernel("layers", types, outputs, constants, operations.body("layers", list(types)), dtype)
+
+
+def linear_text(tiles: int, bits: int, dtype: str) -> str:
+    types = {"x": "T", "w": "T" if bits == 0 else "unsigned", "scales": "T", "biases": "T"}
+    constants = {"TILES": tiles, "BITS": bits, "GROUP": 64}
+    return _kernel("linear", types, {"y": "T"}, constants, operations.body("linear", list(types)), dtype)
+
+
+def _kernel(
+    name: str, types: dict[str, str], outputs: dict[str, str], constants: dict[str, int], body: str, dtype: str
+) -> str:
+    parameters = []
+    for parameter, kind in types.items():
+        parameters.append(f"const {kind.replace('T', dtype) if kind == 'T' else kind}* {parameter}")
+        if f"{parameter}_shape" in body:
+            parameters.append(f"const __grid_constant__ Shape {parameter}_shape")
+    parameters += [f"{dtype if kind == 'T' else kind}* {parameter}" for parameter, kind in outputs.items()]
+    lines = [_START, operations._text("tiles.cuh"), operations.header(), f"__global__ void {name}("]
+    lines += [",\n".join(parameters), ") {", f"using T = {dtype};"]
+    lines += [f"constexpr int {key} = {value};" for key, value in constants.items()]
+    return "\n".join([*lines, body, "}"])
+
+
+def compiled(text: str, architecture: str) -> str:
+    """Registers, spills and shared memory of a kernel, as ptxas says it."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "kernel.cu"
+        source.write_text(text)
+        command = [
+            "nvcc",
+            "-std=c++17",
+            f"-arch={architecture}",
+            "-cubin",
+            "-Xptxas",
+            "-v",
+            "-o",
+            "/dev/null",
+            str(source),
+        ]
+        run = subprocess.run(command, capture_output=True, text=True)
+    if run.returncode:
+        raise SystemExit(run.stderr)
+    spills = re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores", run.stderr)
+    used = re.search(r"Used (\d+) registers.*?(\d+) bytes smem", run.stderr)
+    assert spills and used, run.stderr
+    return f"{used[1]} registers, {spills[2]} bytes spilled, {int(used[2]) / 1024:.1f} KiB shared"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--architecture", default="sm_90")
+    options = parser.parse_args()
+    for bits in (0, 4):
+        for tiles in (2, 4):
+            texts = {f"layers {size}": layers_text(size, tiles, bits, "__nv_bfloat16") for size in SHAPES}
+            texts["linear"] = linear_text(tiles, bits, "__nv_bfloat16")
+            for name, text in texts.items():
+                kind = f"{8 * tiles} rows, {'4-bit' if bits else 'dense'}"
+                print(f"{name}, {kind}: {compiled(text, options.architecture)}", flush=True)
+    print(f"layers 8B, 16 rows, dense, float16: {compiled(layers_text('8B', 2, 0, '__half'), options.architecture)}")
+
+
+if __name__ == "__main__":
+    main()
