@@ -362,6 +362,7 @@ def floor_milliseconds(result: dict[str, Any], model: dict[str, Any]) -> float:
 def markdown(result: dict[str, Any]) -> str:
     """The result, as it is read from its JSON file, as a page of tables."""
     out = ["# Real shapes: pass costs and replayed acceptance", "", f"Command: `{result['command']}`", ""]
+    out += [result["note"], ""] if result["note"] else []
     out += [f"- {name}: {value}" for name, value in result["machine"].items()]
     speeds = ", ".join(f"{name} {value:.0f} GB/s" for name, value in result["bandwidth"].items())
     out += [f"- bandwidth in this run: {speeds}", "", "Random weights; accepted lengths are an input. Times in ms."]
@@ -451,12 +452,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--kernels", choices=("auto", "off", "force"), default="auto")
     parser.add_argument("--changes", action="store_true", help="also time the steps that led to the pass on CUDA")
     parser.add_argument("--seed", type=int, default=0, help="of the accepted lengths")
+    parser.add_argument("--note", default="", help="a line about what is measured, kept with the results")
     parser.add_argument("--output", type=Path, required=True, help="path of the results, without .json or .md")
     options = parser.parse_args(argv)
 
     start = time.perf_counter()
     command = shlex.join(["python", "-m", "benchmarks.real_shapes", *(sys.argv[1:] if argv is None else argv)])
-    result: dict[str, Any] = {"command": command, "machine": machine(), "bandwidth": bandwidth(options.megabytes)}
+    result: dict[str, Any] = {"command": command, "note": options.note, "machine": machine()}
+    result["bandwidth"] = bandwidth(options.megabytes)
     result["models"] = {}
     for bits in options.bits:
         for size in options.sizes:

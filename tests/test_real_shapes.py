@@ -7,7 +7,7 @@ import statistics
 
 import pytest
 
-from benchmarks import real_shapes
+from benchmarks import real_shapes, real_shapes_plot
 
 
 @pytest.fixture
@@ -37,8 +37,12 @@ def test_a_run_leaves_every_figure_and_a_page(tiny, tmp_path):
         assert set(model["verify"]["0"]) == {"1", "4", "32"} and set(model["draft"]["20"]) == {"4", "32"}
         times = [*model["mlx_lm"].values(), *model["ar_step"].values(), *model["verify"]["20"].values()]
         assert all(t > 0 for t in times)
+        assert set(model["piped"]["20"]) == {"1", "16", "32"} and set(model["sweep"]) == {"0", "20"}
     page = output.with_suffix(".md").read_text()
     assert "| reasoning (1.7B GSM8K)" in page and "floor" in page
+    plot = tmp_path / "plot.png"
+    real_shapes_plot.draw(result, plot)
+    assert plot.stat().st_size > 0
 
 
 def test_the_loop_accepts_the_lengths_it_is_given(tiny):
