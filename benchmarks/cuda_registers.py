@@ -30,7 +30,7 @@ struct Shape {
 """
 
 
-def layers_text(size: str, tiles: int, bits: int, dtype: str) -> str:
+def layers_text(size: str, bits: int, dtype: str) -> str:
     hidden, inner, repeats, count = SHAPES[size]
     fields = 8 if bits == 0 else 16
     layers = operations.layers_per_launch(count, fields)
@@ -40,14 +40,14 @@ def layers_text(size: str, tiles: int, bits: int, dtype: str) -> str:
     types |= dict.fromkeys(("paths", "depths", "offset"), "int") | {"meeting": "unsigned"}
     outputs = dict.fromkeys(("y", "qkv", "queries", "attended", "inner"), "T") | {"done": "unsigned"}
     outputs |= dict.fromkeys(("squares", "chunk_sums", "chunk_peaks", "chunk_masses"), "float")
-    constants = {"TILES": tiles, "HIDDEN": hidden, "INNER": inner, "G": 8, "REPEATS": repeats, "D": 128}
+    constants = {"HIDDEN": hidden, "INNER": inner, "G": 8, "REPEATS": repeats, "D": 128}
     constants |= {"BITS": bits, "GROUP": 64, "LAYERS": layers, "FIELDS": fields}
     return _kernel("layers", types, outputs, constants, operations.body("layers", list(types)), dtype)
 
 
-def linear_text(tiles: int, bits: int, dtype: str) -> str:
+def linear_text(bits: int, dtype: str) -> str:
     types = {"x": "T", "w": "T" if bits == 0 else "unsigned", "scales": "T", "biases": "T"}
-    constants = {"TILES": tiles, "BITS": bits, "GROUP": 64}
+    constants = {"BITS": bits, "GROUP": 64}
     return _kernel("linear", types, {"y": "T"}, constants, operations.body("linear", list(types)), dtype)
 
 
@@ -96,13 +96,11 @@ def main() -> None:
     parser.add_argument("--architecture", default="sm_90")
     options = parser.parse_args()
     for bits in (0, 4):
-        for tiles in (2, 4):
-            texts = {f"layers {size}": layers_text(size, tiles, bits, "__nv_bfloat16") for size in SHAPES}
-            texts["linear"] = linear_text(tiles, bits, "__nv_bfloat16")
-            for name, text in texts.items():
-                kind = f"{8 * tiles} rows, {'4-bit' if bits else 'dense'}"
-                print(f"{name}, {kind}: {compiled(text, options.architecture)}", flush=True)
-    print(f"layers 8B, 16 rows, dense, float16: {compiled(layers_text('8B', 2, 0, '__half'), options.architecture)}")
+        texts = {f"layers {size}": layers_text(size, bits, "__nv_bfloat16") for size in SHAPES}
+        texts["linear"] = linear_text(bits, "__nv_bfloat16")
+        for name, text in texts.items():
+            print(f"{name}, {'4-bit' if bits else 'dense'}: {compiled(text, options.architecture)}", flush=True)
+    print(f"layers 8B, dense, float16: {compiled(layers_text('8B', 0, '__half'), options.architecture)}")
 
 
 if __name__ == "__main__":

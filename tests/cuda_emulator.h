@@ -267,6 +267,12 @@ inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selector) {
   return found;
 }
 inline void prefetch(const char*, int) {}
+inline float __fmul_rn(float a, float b) {
+  return a * b;
+}
+inline float __fadd_rn(float a, float b) {
+  return a + b;
+}
 inline float rsqrtf(float value) {
   return 1 / std::sqrt(value);
 }

@@ -124,10 +124,11 @@ def filled(model: Model, length: int) -> KVCache:
     return cache
 
 
-def test_a_row_of_a_block_has_the_bits_of_a_one_token_step():
+@pytest.mark.parametrize("prefix", [125, 4093])
+def test_a_row_of_a_block_has_the_bits_of_a_one_token_step(prefix):
     model = fused(tiny())
     ids = [3, 14, 15, 92, 65]
-    block, steps = filled(model, 125), filled(model, 125)
+    block, steps = filled(model, prefix), filled(model, prefix)
     whole = logits(model, block, ids)
     for i, token in enumerate(ids):
         assert same(logits(model, steps, [token])[0], whole[i]), f"row {i}"

@@ -135,7 +135,7 @@ __device__ void attend(const Attended<T>& all, Team& team, int path, int head, i
       for (int i = 0; i < 4; i++) {
         const int position = base + 8 * n + 2 * t + i % 2;
         const bool seen = position < prefix || (all.causal ? position - prefix <= step[i / 2] : position < end);
-        scores[n][i] = seen ? scores[n][i] * all.scale : -INFINITY;
+        scores[n][i] = seen ? __fmul_rn(scores[n][i], all.scale) : -INFINITY;
         top[i / 2] = fmaxf(top[i / 2], scores[n][i]);
       }
     }
@@ -160,7 +160,7 @@ __device__ void attend(const Attended<T>& all, Team& team, int path, int head, i
 #pragma unroll
       for (int i = 0; i < 4; i++) {
         scores[n][i] = peak[i / 2] == -INFINITY ? 0.0f : exp2f(scores[n][i] - peak[i / 2]);
-        more[i / 2] += scores[n][i];
+        more[i / 2] = __fadd_rn(more[i / 2], scores[n][i]);
       }
     }
 #pragma unroll

@@ -1,4 +1,4 @@
-// Takes up to 8 TILES rows of one block through layers, all of them in one launch: between two steps of a layer
+// Takes up to 32 rows of one block through layers, all of them in one launch: between two steps of a layer
 // every thread block waits for every other, with the weights of the step to come already on their way.
 //
 // `arrays_at` [LAYERS, FIELDS] and `stored_at` [LAYERS, 2]: each layer's four weights with their scales and biases, and
@@ -10,9 +10,7 @@ enum Weight { QKV, OUT, GATE_UP, DOWN };
 enum Norm { BEFORE, QUERY_NORM, KEY_NORM, BETWEEN };
 
 constexpr int H = G * REPEATS, PROJECTED = (H + 2 * G) * D;
-constexpr int ROWS = 8 * TILES, PARTIALS = HIDDEN / 16;
-// As far as registers go.
-constexpr int DEPTH = TILES == 2 ? 3 : 2, GATED_DEPTH = BITS > 0 && TILES == 4 ? 1 : 2;
+constexpr int PARTIALS = HIDDEN / 16, DEPTH = 4, GATED_DEPTH = 2;
 const int L = h_shape[0], layers = static_cast<int>(settings[3]), lane = threadIdx.x % 32, warp = threadIdx.x / 32;
 
 __shared__ float factors[ROWS];
@@ -41,7 +39,7 @@ Meeting meet{const_cast<unsigned*>(meeting)};
 
 // Square sums of 16 columns are kept by the step that writes a row and added in order by the step that reads it.
 auto keep_squares = [&](int unit, int n, int m, float value) {
-  float square = value * value;
+  float square = __fmul_rn(value, value);
 #pragma unroll
   for (int distance = 8; distance > 0; distance /= 2) {
     square += __shfl_xor_sync(0xffffffffu, square, distance);
@@ -91,7 +89,7 @@ for (int layer = 0; layer < layers; layer++) {
   T* keys = const_cast<T*>(stored_at[2 * layer]);
   T* values = const_cast<T*>(stored_at[2 * layer + 1]);
 
-  product<T, TILES, 1, DEPTH, BITS, GROUP, true>(
+  product<T, 1, DEPTH, BITS, GROUP, true>(
       matrix(QKV), HIDDEN, PROJECTED / 16, 16, 0, L, norm(BEFORE), factors, shared.pieces,
       [&] {
         if (layer == 0) {
@@ -138,7 +136,7 @@ for (int layer = 0; layer < layers; layer++) {
       keep_squares(unit, n, m, static_cast<float>(sum));
     };
   };
-  product<T, TILES, 1, DEPTH, BITS, GROUP, false>(
+  product<T, 1, DEPTH, BITS, GROUP, false>(
       matrix(OUT), H * D, HIDDEN / 16, 16, 0, L, static_cast<const T*>(nullptr), factors, shared.pieces,
       [&]() -> const T* {
         meet.wait();
@@ -147,7 +145,7 @@ for (int layer = 0; layer < layers; layer++) {
       add(residual));
   meet.arrive();
 
-  product<T, TILES, 2, GATED_DEPTH, BITS, GROUP, true>(
+  product<T, 2, GATED_DEPTH, BITS, GROUP, true>(
       matrix(GATE_UP), HIDDEN, INNER / 16, 16, INNER, L, norm(BETWEEN), factors, shared.pieces,
       [&]() -> const T* {
         meet.wait();
@@ -156,13 +154,13 @@ for (int layer = 0; layer < layers; layer++) {
       },
       [&](int unit, int n, int m, const float (&totals)[2]) {
         if (m < L) {
-          const float gate = static_cast<float>(static_cast<T>(totals[0] / (1.0f + expf(-totals[0]))));
+          const float gate = static_cast<float>(static_cast<T>(totals[0] / __fadd_rn(1.0f, expf(-totals[0]))));
           inner[(long long)m * INNER + 16 * unit + n] = static_cast<T>(gate * totals[1]);
         }
       });
   meet.arrive();
 
-  product<T, TILES, 1, DEPTH, BITS, GROUP, false>(
+  product<T, 1, DEPTH, BITS, GROUP, false>(
       matrix(DOWN), INNER, HIDDEN / 16, 16, 0, L, static_cast<const T*>(nullptr), factors, shared.pieces,
       [&]() -> const T* {
         meet.wait();

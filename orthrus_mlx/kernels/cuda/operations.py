@@ -40,7 +40,6 @@ def linear(x: mx.array, weight: LinearWeight) -> mx.array:
         inputs=[x, weight.w, x if dense else weight.scales, x if dense else weight.biases],
         template=[
             ("T", x.dtype),
-            ("TILES", _tiles(x.shape[0])),
             ("BITS", 0 if dense else weight.bits),
             ("GROUP", weight.group_size),
         ],
@@ -140,7 +139,6 @@ def layers(
             + [h, paths, depths, offset, frequencies, constants, turns.meeting, turns.last],
             template=[
                 ("T", h.dtype),
-                ("TILES", _tiles(L)),
                 ("HIDDEN", shape.hidden),
                 ("INNER", shape.inner),
                 ("G", G),
@@ -178,11 +176,6 @@ def chunks_for(keys: int) -> int:
     if keys <= 4096:
         return -(-keys // 128)
     return 32 + -(-(keys - 4096) // 256) if keys <= 8192 else 48 + -(-(keys - 8192) // 512)
-
-
-def _tiles(rows: int) -> int:
-    """Tiles of 8 rows that a kernel is made for. Two kernels do: each takes seconds to compile."""
-    return 2 if rows <= 16 else 4
 
 
 @cache

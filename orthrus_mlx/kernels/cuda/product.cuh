@@ -1,14 +1,13 @@
-// y = x W^T for up to ROWS = 8 TILES rows of x: the weight's rows are the rows of the matrix tiles, x's rows are columns.
+// y = x W^T for up to ROWS rows of x: the weight's rows are the rows of the matrix tiles, x's rows are columns.
 //
 // A thread block takes units of 16 PANELS rows of W, its warps take fixed pieces of K in turn, and their sums are added
 // in the order of the warps; a column of a tile is computed without regard to its neighbours. So a row of y has the same
-// bits whatever rows travel with it.
+// bits whatever rows travel with it. One kernel serves all row counts: two compilations may round differently.
 //
-// What a step needs is loaded DEPTH steps ahead, over the ends of units, weights also before the wait for x: memory never
-// rests. That goes for x too, near as it is: loads of a multiprocessor come back in order, and one that is issued behind
-// weights waits for them.
+// Weights are loaded DEPTH steps ahead, over the ends of units and before the wait for x: memory never rests.
 
 constexpr int WARPS = 8, THREADS = 32 * WARPS;
+constexpr int ROWS = 32, TILES = ROWS / 8;
 
 // Where a weight lies. BITS 0: T [N, K]; 4: affine groups of GROUP, unsigned [N, K / 8] and T [N, K / GROUP].
 template <typename T>
@@ -19,13 +18,12 @@ struct Matrix {
 };
 
 // What a lane holds of a step, 64 values of k for each row of the tile or 128 in 4 bits: of rows g and g + 8 two times
-// 8 neighbouring values, or 32 of them in 4 bits, which share one scale; and as much of x and of its norm's weights.
-template <typename T, int TILES, int PANELS, int BITS>
+// 8 neighbouring values, or 32 of them in 4 bits, which share one scale.
+template <typename T, int PANELS, int BITS>
 struct Step {
-  static constexpr int WORDS = BITS == 0 ? 2 : 1, EIGHTS = BITS == 0 ? 2 : 4, WIDTH = BITS == 0 ? 64 : 128;
+  static constexpr int WORDS = BITS == 0 ? 2 : 1, WIDTH = BITS == 0 ? 64 : 128;
   uint4 words[PANELS][2][WORDS];
   T scales[BITS == 0 ? 1 : PANELS][2], biases[BITS == 0 ? 1 : PANELS][2];
-  uint4 columns[EIGHTS][TILES], norms[EIGHTS];
 };
 
 // 8 values of a row, normalised: rounded as the norm alone would.
@@ -46,8 +44,8 @@ __device__ uint4 normalised(const uint4& values, float factor, const uint4& weig
 // totals[p] = row m of x times row `unit * spread + p * apart + n` of W, rounded to T.
 //
 // begin() is called once the first weights are on their way and returns x [M, K]: what it waits for is overlapped.
-// NORMED: rows of x are scaled by factors[m] and norm [K] first. pieces: shared, WARPS * PANELS * 16 * (8 TILES + 1).
-template <typename T, int TILES, int PANELS, int DEPTH, int BITS, int GROUP, bool NORMED, typename Begin, typename Store>
+// NORMED: rows of x are scaled by factors[m] and norm [K] first. pieces: shared, WARPS * PANELS * 16 * (ROWS + 1).
+template <typename T, int PANELS, int DEPTH, int BITS, int GROUP, bool NORMED, typename Begin, typename Store>
 __device__ void product(
     const Matrix<T>& matrix,
     int K,
@@ -60,8 +58,8 @@ __device__ void product(
     float* pieces,
     Begin begin,
     Store store) {
-  using Held = Step<T, TILES, PANELS, BITS>;
-  constexpr int STRIDE = Held::WIDTH * WARPS, COLUMNS = 8 * TILES + 1;
+  using Held = Step<T, PANELS, BITS>;
+  constexpr int STRIDE = Held::WIDTH * WARPS, COLUMNS = ROWS + 1;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int g = lane / 4, t = lane % 4;
   const int first = Held::WIDTH * warp, steps = (K + STRIDE - 1) / STRIDE;
@@ -114,45 +112,17 @@ __device__ void product(
     factor[m] = NORMED ? factors[8 * m + g] : 1.0f;
   }
 
-  // Fetch x
-  int x_fetched = 0, x_step = 0, x_k = first;
-  auto fetch_x = [&](Held& held) {
-    if (x_fetched < total && x_k < K) {
-#pragma unroll
-      for (int e = 0; e < Held::EIGHTS; e++) {
-        const int at = BITS == 0 ? x_k + 32 * e + 8 * t : x_k + 32 * t + 8 * e;
-#pragma unroll
-        for (int m = 0; m < TILES; m++) {
-          const int row = 8 * m + g;
-          held.columns[e][m] = load_8(x + (long long)row * K + at, row < M);
-        }
-        if constexpr (NORMED) {
-          held.norms[e] = load_8(norm + at, true);
-        }
-      }
-    }
-    x_fetched++;
-    x_k += STRIDE;
-    if (++x_step == steps) {
-      x_step = 0;
-      x_k = first;
-    }
-  };
-#pragma unroll
-  for (int s = 0; s < DEPTH; s++) {
-    fetch_x(ring[s]);
-  }
-
   // Multiply
   float sums[PANELS][TILES][4] = {};
-  auto multiply = [&](const Held& held, int e, const uint4 (&low)[PANELS], const uint4 (&high)[PANELS]) {
+  auto multiply = [&](const uint4 (&low)[PANELS], const uint4 (&high)[PANELS], const uint4 (&columns)[TILES], int k) {
+    uint4 weights = make_uint4(0, 0, 0, 0);
+    if constexpr (NORMED) {
+      weights = load_8(norm + k, true);
+    }
 #pragma unroll
     for (int m = 0; m < TILES; m++) {
       if (m < tiles) {
-        uint4 column = held.columns[e][m];
-        if constexpr (NORMED) {
-          column = normalised<T>(column, factor[m], held.norms[e]);
-        }
+        const uint4 column = NORMED ? normalised<T>(columns[m], factor[m], weights) : columns[m];
 #pragma unroll
         for (int p = 0; p < PANELS; p++) {
           multiply_32<T>(sums[p][m], low[p], high[p], column);
@@ -160,20 +130,39 @@ __device__ void product(
       }
     }
   };
-  auto take = [&](const Held& held) {
-    uint4 low[PANELS], high[PANELS];
+  auto take = [&](const Held& held, int k) {
+    uint4 low[PANELS], high[PANELS], columns[Held::WORDS][TILES];
+    auto read_columns = [&](int e, int at) {
 #pragma unroll
-    for (int e = 0; e < Held::EIGHTS; e++) {
+      for (int m = 0; m < TILES; m++) {
+        const int row = 8 * m + g;
+        columns[e][m] = load_8(x + (long long)row * K + at, row < M);
+      }
+    };
+    if constexpr (BITS == 0) {
 #pragma unroll
-      for (int p = 0; p < PANELS; p++) {
-        if constexpr (BITS == 0) {
-          low[p] = held.words[p][0][e];
-          high[p] = held.words[p][1][e];
-        } else {
+      for (int half = 0; half < 2; half++) {
+        read_columns(half, k + 32 * half + 8 * t);
+      }
+#pragma unroll
+      for (int half = 0; half < 2; half++) {
+#pragma unroll
+        for (int p = 0; p < PANELS; p++) {
+          low[p] = held.words[p][0][half];
+          high[p] = held.words[p][1][half];
+        }
+        multiply(low, high, columns[half], k + 32 * half + 8 * t);
+      }
+    } else {
+#pragma unroll
+      for (int word = 0; word < 4; word++) {
+        read_columns(0, k + 32 * t + 8 * word);
+#pragma unroll
+        for (int p = 0; p < PANELS; p++) {
 #pragma unroll
           for (int r = 0; r < 2; r++) {
             const uint4& all = held.words[p][r][0];
-            const unsigned packed = e == 0 ? all.x : e == 1 ? all.y : e == 2 ? all.z : all.w;
+            const unsigned packed = word == 0 ? all.x : word == 1 ? all.y : word == 2 ? all.z : all.w;
             const float scale = static_cast<float>(held.scales[p][r]), bias = static_cast<float>(held.biases[p][r]);
             unsigned pairs[4];
 #pragma unroll
@@ -185,8 +174,8 @@ __device__ void product(
             (r == 0 ? low : high)[p] = make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
           }
         }
+        multiply(low, high, columns[0], k + 32 * t + 8 * word);
       }
-      multiply(held, e, low, high);
     }
   };
 
@@ -229,10 +218,9 @@ __device__ void product(
     for (int s = 0; s < DEPTH; s++) {
       if (i + s < total) {
         if (k < K) {
-          take(ring[s]);
+          take(ring[s], k);
         }
         fetch(ring[s]);
-        fetch_x(ring[s]);
         k += STRIDE;
         if (++step == steps) {
           finish(unit);
