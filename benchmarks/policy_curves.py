@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from orthrus_mlx.decoding.costs import AR, DIFFUSION
+
 from .policy_replay import Machine
 
 PLAIN_MS = 10.0
@@ -19,27 +21,30 @@ SYNC_MS = 0.25
 
 @dataclass(frozen=True)
 class Curve:
-    """`points[rows]` is the cost of a pass in one-row passes; `row_class`: rows that rule B pads target passes to."""
+    """`points[rows]` is the cost of a pass in one-row passes; `row_class`: rows that rule B pads target passes to;
+    `drafts`: the same of diffusion passes, where they cost something else."""
 
     name: str
     points: dict[int, float]
     source: str
     row_class: int | None = None
+    drafts: dict[int, float] | None = None
 
-    def at(self, rows: int) -> float:
-        known = sorted(self.points)
+    def at(self, rows: int, view: str = AR) -> float:
+        points = self.drafts if view == DIFFUSION and self.drafts else self.points
+        known = sorted(points)
         right = next((r for r in known if r >= rows), known[-1])
         left = max((r for r in known if r <= rows), default=right)
         if left == right:
-            return self.points[right]
+            return points[right]
         share = (rows - left) / (right - left)
-        return self.points[left] * (1 - share) + self.points[right] * share
+        return points[left] * (1 - share) + points[right] * share
 
     def machine(self, noise: float = 0.03) -> Machine:
         """With attention that adds 2 % of a one-row pass per 1,000 cached tokens."""
 
         def cost(view: str, rows: int, context: int) -> float:
-            return PLAIN_MS * (self.at(rows) + 0.02 * context / 1000)
+            return PLAIN_MS * (self.at(rows, view) + 0.02 * context / 1000)
 
         return Machine(cost, SYNC_MS, noise, int if self.row_class is None else self._pad)
 
@@ -94,6 +99,12 @@ PREDICTED = (
 
 OTHER = (
     Curve("Linux CPU, MLX's BLAS", {1: 1.0, 32: 30.0}, "facts of MLX 0.32.4's CPU wheel: a row costs a row"),
+    Curve(
+        "Linux CPU, NumPy",
+        {1: 1.0, 2: 1.2, 4: 1.5, 8: 2.2, 16: 3.6, 32: 6.4},
+        "the demo model on 2 vCPU of an AMD EPYC, benchmarks/cpu_passes.py",
+        drafts={2: 1.4, 4: 1.3, 8: 1.6, 16: 2.25, 32: 3.6},
+    ),
     Curve("H200 bf16", {1: 1.0, 16: 1.13, 32: 1.3}, "first measurement on an H200, MLX 0.32.4"),
 )
 

@@ -17,9 +17,19 @@ import numpy as np
 from orthrus_mlx.decoding.belief import CERTAIN_POWER
 from orthrus_mlx.decoding.costs import AR as AR_VIEW
 from orthrus_mlx.decoding.costs import DIFFUSION, CostTable, Pass
-from orthrus_mlx.decoding.loop import CERTAINTIES
 from orthrus_mlx.decoding.ngram import NGramIndex
-from orthrus_mlx.decoding.steps import AR, CHAIN, NGRAM, Candidates, Draft, Outcome, Policy, Situation, Step
+from orthrus_mlx.decoding.steps import (
+    AR,
+    CERTAINTIES,
+    CHAIN,
+    NGRAM,
+    Candidates,
+    Draft,
+    Outcome,
+    Policy,
+    Situation,
+    Step,
+)
 
 MOST_ROWS = 32
 

@@ -54,7 +54,7 @@ def test_auto_keeps_097_of_plain_speed_on_every_published_machine_and_workload(c
     on = curve.machine()
     trees = CURVES.index(curve) % 2 == 0
     for workload in WORKLOADS:
-        for length, count in ((20, 12), (60, 4), (240, 1)):
+        for length, count in ((20, 24), (60, 8), (480, 1)):
             memory = PolicyMemory()
             runs = [
                 replay(text, auto(on, memory, trees=trees), on, seed=i, ngrams=False)

@@ -15,12 +15,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, takewhile
 
-from .belief import Belief
+from .belief import DOUBTFUL, Belief
 from .calibration import TextShift
 from .costs import AR as AR_VIEW
 from .costs import DIFFUSION, CostTable
 from .options import DEBT_PER_TOKEN, MOST_DEBT, Means, Option, Options
-from .policy_memory import GAIN_CARRIED, PolicyMemory
+from .policy_memory import GAIN_CARRIED, MOST_CARRIED, PolicyMemory
 from .steps import AR, NGRAM, TREE, Candidates, Draft, Outcome, Prediction, Situation, Step
 from .tree import Tree, best_tree
 
@@ -111,7 +111,7 @@ class AutoPolicy:
         self._belief = Belief(self._genre.usual)
         self._credit = self._carried = self._genre.credit
         self._gained = 0.0
-        self._emitted = 0
+        self._certain = 0
         self._steps = RECHECK // 2
         self._patience = FIRST_PATIENCE
         self._since_draft = FIRST_PATIENCE
@@ -163,11 +163,14 @@ class AutoPolicy:
                 return trial
         return None
 
-    def _means(self, plain: float, spent: float = 0.0) -> Means:
-        """What may be lost where one-token steps take `plain` milliseconds and a draft has taken `spent`."""
-        # What a draft took is lost either way: it is no reason not to verify it.
-        credit = max(self._credit * plain - spent, 0.0) if spent else self._credit * plain
-        return Means(credit, min(MOST_DEBT, DEBT_PER_TOKEN * self._emitted) * plain)
+    def _means(self, plain: float) -> Means:
+        """What a step may lose where one-token steps take `plain` milliseconds."""
+        return Means(self._credit * plain, min(MOST_DEBT, DEBT_PER_TOKEN * self._certain) * plain)
+
+    def _means_behind(self, draft_ms: float, plain: float) -> Means:
+        """What verifying a draft may lose that was read: what it took is lost either way, and no reason to waste it."""
+        means = self._means(plain)
+        return Means(max(means.credit - draft_ms, 0.0), max(means.debt, plain))
 
     def _ngram_option(self, situation: Situation, means: Means) -> Option | None:
         if not situation.ngram:
@@ -182,7 +185,7 @@ class AutoPolicy:
         most = min(step.verify_rows, situation.room, len(draft.tokens) + 1)
         plain = self._options.plain(situation.context)
         spent = self._options.draft_ms(step.draft_rows, situation.context) + 2.0 * self._costs.sync_ms
-        means = self._means(plain, spent)
+        means = self._means_behind(spent, plain)
         target_ms = {
             rows: self._options.target_ms(rows, situation.context)
             for rows in self._options.widths.tolist()
@@ -248,9 +251,8 @@ class AutoPolicy:
             self._book(outcome, outcome.tokens - self._lasted(outcome) / self._options.plain(outcome.context))
         self._credit = min(self._credit, max(MOST_CREDIT, GAIN_AT_RISK * self._gained))
         carried = self._carried + self._gained * (GAIN_CARRIED if self._gained > 0 else 1.0)
-        self._genre.credit = min(carried, self._genre.most)
+        self._genre.credit = min(carried, MOST_CARRIED)
         self._belief.passed(outcome.tokens)
-        self._emitted += outcome.tokens
 
     def _learn_steps(self, outcome: Outcome) -> None:
         """One-token steps were taken."""
@@ -259,6 +261,7 @@ class AutoPolicy:
         self._since_draft += outcome.tokens
         for certainty in outcome.certainties:
             self._belief.chosen(certainty)
+            self._certain = 0 if certainty < DOUBTFUL else self._certain + 1
         if outcome.seconds:
             expected = outcome.tokens * self._options.target_ms(1, outcome.context)
             self._costs.observe([(AR_VIEW, self._padded(1))], expected, outcome.seconds * 1e3)
@@ -282,6 +285,7 @@ class AutoPolicy:
         """A cycle with drafts gained the time of `gain` one-token steps."""
         self._credit += gain
         self._gained += gain
+        self._certain = self._certain + outcome.accepted if gain > 0 else 0
         if outcome.step.kind == NGRAM:
             self._memory.ngrams.observe(self._order, outcome.drafts, outcome.accepted)
             return

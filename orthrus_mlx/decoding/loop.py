@@ -28,7 +28,7 @@ from .choice import StepwiseChoice, accepted_rows
 from .constraint import Constraint, masked
 from .draft import CANDIDATES, Drafted, candidates, certainties, confidences, read
 from .stats import DecodeStats
-from .steps import AR, CHAIN, NGRAM, TREE, Candidates, Draft, NGrams, Outcome, Policy, Situation, Step
+from .steps import AR, CERTAINTIES, CHAIN, NGRAM, TREE, Candidates, Draft, NGrams, Outcome, Policy, Situation, Step
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,6 @@ class Emit:
 
 Steps = Generator[Block | Read | Emit, Any, Any]
 """What a cycle asks for: the logits [wanted, V] of a block, or values; and what it hands out."""
-
-
-CERTAINTIES = 4
-"""One-token steps of a run, its last ones, whose certainty is computed: a look through the vocabulary each."""
 
 
 @dataclass(frozen=True)

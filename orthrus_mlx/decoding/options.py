@@ -13,11 +13,11 @@ from .costs import AR as AR_VIEW
 from .costs import DIFFUSION, CostTable
 from .steps import CHAIN, NGRAM, TREE, Step
 
-MOST_DEBT = 2.0
+MOST_DEBT = 6.0
 """One-token steps that a text may lose beyond its credit, where at least as many are expected to be gained."""
 
 DEBT_PER_TOKEN = 0.5
-"""A text may get into debt by so many one-token steps for each token that it has shown: the expectation is its own."""
+"""A text may get into debt by so many one-token steps for each certain token since the last doubtful one."""
 
 
 RELIABILITY = 0.6

@@ -10,15 +10,15 @@ import numpy as np
 from .belief import LONGEST, Usual
 from .calibration import Calibration
 
-FIRST_CREDIT = 1.0
-"""One-token steps that a text may lose to drafts that are not accepted before it has earned any. In the simulation of
-docs/performance.md, least and mean speed over one-token steps: 0.980 and 1.75; with 1.1 0.964 and 1.76."""
+FIRST_CREDIT = 0.5
+"""One-token steps that a text may lose to drafts that are not accepted before it has earned any: less than any cycle
+costs, so nothing is drafted before a text has shown something. In the simulation of docs/performance.md, least and mean
+speed over one-token steps: 0.975 and 1.74; with 1.4 0.954 and 1.81."""
 
 MOST_CARRIED = 4.0
-MOST_UNFAMILIAR = 3.0
-"""Most that the next text may start with, in one-token steps: one of a known genre, and any other."""
+"""Most that the next text may start with, in one-token steps."""
 
-GAIN_CARRIED = 0.1
+GAIN_CARRIED = 0.15
 """Share of what a text gained that the next ones may lose: more would let predictable texts pay with prose's time."""
 
 ENDING = 4
@@ -71,12 +71,10 @@ class Genre:
 
     Attributes:
         usual: how common predictable passages are.
-        most: most credit that a text may leave.
         credit: one-token steps that the next text may lose; what one text lost, the next ones earn back first.
     """
 
     usual: Usual
-    most: float
     credit: float = FIRST_CREDIT
 
 
@@ -91,7 +89,7 @@ class PolicyMemory:
     def __init__(self) -> None:
         self.ngrams = NGramRates()
         self.tree_gain = 1.1
-        self._unfamiliar = Genre(Usual(), MOST_UNFAMILIAR)
+        self._unfamiliar = Genre(Usual())
         self._genres: dict[tuple[int, ...], Genre | None] = {}
         self._calibrations = {False: Calibration(), True: Calibration()}
 
@@ -105,9 +103,7 @@ class PolicyMemory:
             return self._unfamiliar
         found = self._genres[ending]
         if found is None:
-            found = self._genres[ending] = Genre(
-                Usual(self._unfamiliar.usual.weights), MOST_CARRIED, self._unfamiliar.credit
-            )
+            found = self._genres[ending] = Genre(Usual(self._unfamiliar.usual.weights), self._unfamiliar.credit)
         return found
 
     def calibration(self, sampled: bool) -> Calibration:

@@ -16,6 +16,9 @@ TREE = "tree"
 NGRAM = "ngram"
 KINDS = (AR, CHAIN, TREE, NGRAM)
 
+CERTAINTIES = 4
+"""One-token steps of a run, its last ones, whose certainty is computed: a look through the vocabulary each."""
+
 
 @dataclass(frozen=True)
 class Situation:
