@@ -13,7 +13,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, takewhile
+from itertools import takewhile
+
+import numpy as np
 
 from .belief import DOUBTFUL, Belief
 from .calibration import TextShift
@@ -40,6 +42,9 @@ GAIN_AT_RISK = 0.5
 RECHECK = 4
 MOST_STEPS = 16
 """One-token steps between two considerations of drafting: twice as many each time while it promises nothing."""
+
+LEAST_RISK = 0.8
+"""One-token steps that any drafted cycle may lose: what has less at its disposal need not look at them."""
 
 FIRST_PATIENCE = 8
 MOST_PATIENCE = 128
@@ -119,6 +124,7 @@ class AutoPolicy:
         self._rate = 0.0
         self._order = 0
         self._shaped: _Shaped | None = None
+        self._chain: np.ndarray | None = None
         self._shift = TextShift()
         # The loop may ask for a step before it tells the outcome of the one before it.
         self._predictions: deque[Prediction] = deque()
@@ -127,14 +133,16 @@ class AutoPolicy:
     # Before a cycle ---------------------------------------------------------------------------------
 
     def step(self, situation: Situation) -> Step:
-        self._shaped = None
+        self._shaped = self._chain = None
         self._trial = False
         plain = self._options.plain(situation.context)
-        self._options.price(situation.context)
-        hopeful = self._options.promise(self._belief.weights) > MARGIN
-        option = None
-        if situation.room > 1 and (hopeful or situation.ngram or self._since_draft >= self._patience):
-            option = self._best(situation, plain)
+        option, hopeful = None, self._certain > 0
+        means = self._means(plain)
+        if situation.room > 1 and (situation.ngram or means.credit + means.debt >= LEAST_RISK * plain):
+            self._options.price(situation.context)
+            hopeful = self._options.promise(self._belief.weights) > MARGIN
+            if hopeful or situation.ngram or self._since_draft >= self._patience:
+                option = self._best(situation, plain, means)
         if option is None:
             self._steps = RECHECK if hopeful else min(2 * self._steps, MOST_STEPS)
             self._predictions.append(Prediction(self._steps, self._steps * plain, plain))
@@ -145,9 +153,8 @@ class AutoPolicy:
         self._predictions.append(Prediction(option.tokens, option.ms, plain))
         return option.step
 
-    def _best(self, situation: Situation, plain: float) -> Option | None:
+    def _best(self, situation: Situation, plain: float, means: Means) -> Option | None:
         """What promises to beat one-token steps by most, or a trial that is due."""
-        means = self._means(plain)
         best = self._ngram_option(situation, means)
         weights, room = self._belief.weights, situation.room
         best = max(filter(None, (best, self._options.unread(weights, room, means))), key=_rate, default=None)
@@ -185,31 +192,40 @@ class AutoPolicy:
         most = min(step.verify_rows, situation.room, len(draft.tokens) + 1)
         plain = self._options.plain(situation.context)
         spent = self._options.draft_ms(step.draft_rows, situation.context) + 2.0 * self._costs.sync_ms
-        means = self._means_behind(spent, plain)
-        target_ms = {
-            rows: self._options.target_ms(rows, situation.context)
-            for rows in self._options.widths.tolist()
-            if rows <= most
-        }
+        self._options.price(situation.context)
+        self._order = situation.ngram_order
+        if step.kind == TREE:
+            drafted, tokens, rows = self._best_tree(draft, situation, most, plain, spent)
+            candidates = drafted.first(rows - 1)
+        else:
+            firsts = [confidences[0] for confidences in draft.confidences[: most - 1]]
+            self._chain = self._shift.apply(self._calibration.probabilities(firsts))
+            tokens, rows = self._best_rows(np.cumprod(self._chain), plain, spent)
+            candidates = Candidates(tuple(row[0] for row in draft.tokens[: rows - 1]), tuple(range(-1, rows - 2)))
+        self._predictions[-1] = Prediction(tokens, spent + self._options.target_ms(rows, situation.context), plain)
+        return candidates
 
+    def _best_tree(
+        self, draft: Draft, situation: Situation, most: int, plain: float, spent: float
+    ) -> tuple[Tree, float, int]:
+        """(tree or chain, expected tokens, rows) of at most `most` rows."""
         probabilities = [self._accepted(confidences) for confidences in draft.confidences[: most - 1]]
         chain = best_tree([t[:1] for t in draft.tokens[: most - 1]], [p[:1] for p in probabilities], most - 1)
-        tokens, rows = self._best_rows(chain, target_ms, means)
-        drafted = chain
-        if step.kind == TREE:
-            tree = best_tree(draft.tokens[: most - 1], probabilities, most - 1, self._branch(situation, most - 1))
-            tree_tokens, tree_rows = self._best_rows(tree, target_ms, means)
-            if tree_rows > 1:
-                self._learn_tree_gain(tree, chain, tree_rows)
-            value, tree_value = (t - self._rate * target_ms[r] for t, r in ((tokens, rows), (tree_tokens, tree_rows)))
-            if tree_value > value + 0.01:
-                drafted, tokens, rows = tree, tree_tokens, tree_rows
-        candidates = drafted.first(rows - 1)
-        branch = situation.ngram_tokens if drafted is not chain else ()
-        self._order = situation.ngram_order
-        self._shaped = _Shaped(drafted, rows - 1, draft, probabilities, branch)
-        self._predictions[-1] = Prediction(tokens, spent + target_ms[rows], plain)
-        return candidates
+        tree = best_tree(draft.tokens[: most - 1], probabilities, most - 1, self._branch(situation, most - 1))
+        (tokens, rows), (tree_tokens, tree_rows) = (
+            self._best_rows(np.array(each.probabilities), plain, spent) for each in (chain, tree)
+        )
+        if tree_rows > 1:
+            self._learn_tree_gain(tree, chain, tree_rows)
+        value, tree_value = (
+            t - self._rate * self._options.target_ms(r, situation.context)
+            for t, r in ((tokens, rows), (tree_tokens, tree_rows))
+        )
+        if tree_value > value + 0.01:
+            self._shaped = _Shaped(tree, tree_rows - 1, draft, probabilities, situation.ngram_tokens)
+            return tree, tree_tokens, tree_rows
+        self._shaped = _Shaped(chain, rows - 1, draft, probabilities, ())
+        return chain, tokens, rows
 
     def _branch(self, situation: Situation, most: int) -> list[tuple[int, float]]:
         """The n-gram match as a branch of a tree: its tokens and the chance of each behind those before it."""
@@ -222,18 +238,22 @@ class AutoPolicy:
         first = self._shift.apply(self._calibration.probability(confidences[0]))
         return [first, *self._calibration.others(confidences, first)]
 
-    def _best_rows(self, drafted: Tree, target_ms: dict[int, float], means: Means) -> tuple[float, int]:
-        """(expected tokens, rows) of the number of rows worth most at the current rate."""
-        emitted = list(accumulate(drafted.probabilities, initial=1.0))
-        plain = target_ms[1]
+    def _best_rows(self, probabilities: np.ndarray, plain: float, spent: float) -> tuple[float, int]:
+        """(expected tokens, rows) of the number of rows worth most at the current rate.
 
-        sizes = [
-            rows
-            for rows, ms in target_ms.items()
-            if rows == 1 or (rows <= len(emitted) and means.cover(ms - plain, emitted[rows - 1] * plain - ms))
-        ]
-        rows = max(sizes, key=lambda rows: emitted[rows - 1] - self._rate * target_ms[rows])
-        return emitted[rows - 1], rows
+        Args:
+            probabilities: that each of the drafts, best first, is accepted and all before it.
+            plain: milliseconds of a one-token step.
+            spent: milliseconds that the draft took.
+        """
+        widths = self._options.widths
+        usable = int(np.searchsorted(widths, len(probabilities) + 1, side="right"))
+        emitted = np.cumsum(np.concatenate([[1.0], probabilities]))[widths[:usable] - 1]
+        ms = self._options.target[:usable]
+        covered = self._means_behind(spent, plain).cover(ms - plain, emitted * plain - ms)
+        covered[0] = True
+        i = int(np.argmax(np.where(covered, emitted - self._rate * ms, -np.inf)))
+        return float(emitted[i]), int(widths[i])
 
     def _learn_tree_gain(self, tree: Tree, chain: Tree, rows: int) -> None:
         straight = sum(chain.probabilities[: rows - 1])
@@ -259,8 +279,8 @@ class AutoPolicy:
         self._credit += INCOME * outcome.tokens
         self._carried += INCOME * outcome.tokens
         self._since_draft += outcome.tokens
+        self._belief.chosen(outcome.certainties)
         for certainty in outcome.certainties:
-            self._belief.chosen(certainty)
             self._certain = 0 if certainty < DOUBTFUL else self._certain + 1
         if outcome.seconds:
             expected = outcome.tokens * self._options.target_ms(1, outcome.context)
@@ -295,9 +315,13 @@ class AutoPolicy:
         elif self._trial:
             self._patience = min(2 * self._patience, MOST_PATIENCE)
         if self._shaped is None:
-            self._belief.observe(outcome.drafts, outcome.accepted)
-            for i, confidence in enumerate(outcome.confidences):
-                self._learn_confidence(confidence, i < outcome.accepted)
+            unseen = None
+            if self._chain is not None and outcome.accepted == outcome.drafts < len(self._chain):
+                unseen = float(self._chain[outcome.accepted])
+            self._belief.observe(outcome.drafts, outcome.accepted, unseen)
+            if outcome.confidences:
+                self._shift.observe_chain(self._calibration.probabilities(outcome.confidences), outcome.accepted)
+                self._calibration.observe_chain(outcome.confidences, outcome.accepted)
         else:
             self._learn(self._shaped, outcome)
 
@@ -317,7 +341,9 @@ class AutoPolicy:
             taken = self._taken(shaped, children, outcome, depth)
             first = shaped.probabilities[depth][0]
             hit = taken is not None and shaped.tree.choices[taken] == 0
-            self._learn_confidence(shaped.draft.confidences[depth][0], hit)
+            confidence = shaped.draft.confidences[depth][0]
+            self._shift.observe(self._calibration.probability(confidence), hit)
+            self._calibration.observe(confidence, hit)
             ranks = [shaped.tree.choices[i] for i in children]
             others = sum(shaped.probabilities[depth][rank] for rank in ranks if rank > 0)
             if others and not hit:
@@ -333,10 +359,6 @@ class AutoPolicy:
             unseen = shaped.probabilities[straight][0]
         if straight or failed or unseen is not None:
             self._belief.observe(straight + failed, straight, unseen)
-
-    def _learn_confidence(self, confidence: float, accepted: bool) -> None:
-        self._shift.observe(self._calibration.probability(confidence), accepted)
-        self._calibration.observe(confidence, accepted)
 
     def _taken(self, shaped: _Shaped, children: Sequence[int], outcome: Outcome, depth: int) -> int | None:
         """Which of `children` the accepted path went through."""

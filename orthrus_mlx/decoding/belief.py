@@ -89,11 +89,12 @@ class Belief:
             self.weights = [weight / total for weight in weights]
             self._usual.learn(self.weights)
 
-    def chosen(self, certainty: float) -> None:
-        """The target chose a token that it gave the probability `certainty`."""
-        certain = min(max((certainty - DOUBTFUL) / (CERTAIN - DOUBTFUL), 0.0), 1.0)
+    def chosen(self, certainties: Sequence[float]) -> None:
+        """The target chose tokens that it gave these probabilities; one between the bounds counts in part for each."""
+        certain = sum(min(max((c - DOUBTFUL) / (CERTAIN - DOUBTFUL), 0.0), 1.0) for c in certainties)
+        doubtful = len(certainties) - certain
         weights = [
-            weight * (certain * share + (1.0 - certain) * (1.0 - share))
+            weight * share**certain * (1.0 - share) ** doubtful
             for weight, share in zip(self.weights, CERTAIN_SHARES, strict=True)
         ]
         total = sum(weights)

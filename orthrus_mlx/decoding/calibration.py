@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 
 CENTRES = (-6.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.5, 8.0)
 """Log-odds of confidence at which acceptance is counted; linear between."""
@@ -33,6 +36,11 @@ class Calibration:
         right, share = _between(_log_odds(confidence))
         return curve[right - 1] + share * (curve[right] - curve[right - 1])
 
+    def probabilities(self, confidences: Sequence[float]) -> np.ndarray:
+        """`probability` of each, float64 [n]."""
+        curve = self._curve = self._curve or self._monotone()
+        return np.interp(_all_log_odds(confidences), CENTRES, curve)
+
     def others(self, confidences: Sequence[float], first: float) -> list[float]:
         """Acceptance probabilities of the candidates behind a first one that is accepted with probability `first`.
 
@@ -50,6 +58,21 @@ class Calibration:
             keep = 1.0 - weight / MEMORY
             self._tried[i] = self._tried[i] * keep + weight
             self._accepted[i] = self._accepted[i] * keep + weight * accepted
+        self._curve = []
+
+    def observe_chain(self, confidences: Sequence[float], accepted: int) -> None:
+        """Learn from the drafts of a chain up to the first refused one: all but the first `accepted` were refused."""
+        log_odds = _all_log_odds(confidences)
+        right = np.clip(np.searchsorted(CENTRES, log_odds, side="right"), 1, len(CENTRES) - 1)
+        left_at, right_at = _CENTRES[right - 1], _CENTRES[right]
+        shares = np.clip((log_odds - left_at) / (right_at - left_at), 0.0, 1.0)
+        for bins, weights in ((right - 1, 1.0 - shares), (right, shares)):
+            tried = np.bincount(bins, weights, len(CENTRES))
+            kept = np.bincount(bins[:accepted], weights[:accepted], len(CENTRES))
+            for i in np.flatnonzero(tried).tolist():
+                keep = max(1.0 - tried[i] / MEMORY, 0.0)
+                self._tried[i] = self._tried[i] * keep + tried[i]
+                self._accepted[i] = self._accepted[i] * keep + kept[i]
         self._curve = []
 
     def observe_others(self, expected: float, accepted: bool) -> None:
@@ -79,8 +102,8 @@ class TextShift:
         self._expected = self._accepted = self.PRIOR_DRAFTS / 2
         self._expected_not = self._rejected = self.PRIOR_DRAFTS / 2
 
-    def apply(self, probability: float) -> float:
-        """`probability`, shifted."""
+    def apply(self, probability: Any) -> Any:
+        """`probability`, a number or an array of them, shifted."""
         odds = self._accepted * self._expected_not / (self._expected * self._rejected)
         return probability * odds / (probability * odds + 1.0 - probability)
 
@@ -92,6 +115,24 @@ class TextShift:
         self._accepted = self._accepted * keep + prior + accepted
         self._expected_not = self._expected_not * keep + prior + 1.0 - probability
         self._rejected = self._rejected * keep + prior + (not accepted)
+
+    def observe_chain(self, probabilities: np.ndarray, accepted: int) -> None:
+        """`observe` of the drafts of a chain up to the first refused one, all but the first `accepted`."""
+        n, expected = len(probabilities), float(probabilities.sum())
+        keep = (1.0 - 1.0 / self.MEMORY) ** n
+        prior = self.PRIOR_DRAFTS / 2 * (1.0 - keep)
+        self._expected = self._expected * keep + prior + expected
+        self._accepted = self._accepted * keep + prior + accepted
+        self._expected_not = self._expected_not * keep + prior + n - expected
+        self._rejected = self._rejected * keep + prior + n - accepted
+
+
+_CENTRES = np.array(CENTRES)
+
+
+def _all_log_odds(confidences: Sequence[float]) -> np.ndarray:
+    clipped = np.clip(confidences, 1e-4, 1.0 - 1e-4)
+    return np.log(clipped / (1.0 - clipped))
 
 
 def _log_odds(confidence: float) -> float:
