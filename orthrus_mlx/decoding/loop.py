@@ -268,7 +268,8 @@ class Decoder:
             run.certainties += sure[0]
         elif queued.scores is not None:
             run.scores.append(queued.scores)
-        if len(run.tokens) == run.step.steps or chosen in self.stop_tokens or self.chosen == self.limit:
+        # What a run that the text's end cut short would teach is not worth the time that it takes.
+        if len(run.tokens) == run.step.steps:
             self._observe(self._run_outcome(run))
         return [Emission(chosen, None, queued.logits, 0)], ahead
 

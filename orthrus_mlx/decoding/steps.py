@@ -96,7 +96,7 @@ class Outcome:
         context: verified tokens in the cache before it.
         draft_rows: rows of its diffusion pass; 0 where there was none.
         rows: rows that the target pass verified, the pending token included.
-        tokens: tokens emitted: of AR, how many steps were taken; fewer than `step.steps` where the text has ended.
+        tokens: tokens emitted: of AR, `step.steps`.
         drafts: drafts verified along the accepted path and its first rejection: what calibration may learn from.
         confidences: the confidence of each of these, where they were read; 0 of one that the draft did not offer.
         accepted: of `drafts`, how many leading ones were accepted.
