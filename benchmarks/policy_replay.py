@@ -182,8 +182,9 @@ def replay(
                 ahead = _asked(trace, policy, text, emitted + tokens, ngrams, beyond)
             text.extend(trace.answer[emitted + tokens - 1 : emitted + tokens])
             ms = tokens * machine.cost(AR_VIEW, machine.padded(1), context) * noise
-            certainties = trace.certainties[emitted : emitted + tokens][max(step.steps - CERTAINTIES, 0) :]
-            policy.observe(Outcome(step, context, 0, 1, tokens, 0, (), 0, ms / 1e3, certainties=certainties))
+            if tokens == step.steps:
+                certainties = trace.certainties[emitted : emitted + tokens][-CERTAINTIES:]
+                policy.observe(Outcome(step, context, 0, 1, tokens, 0, (), 0, ms / 1e3, certainties=certainties))
             run.cycles[AR, 1] += tokens
         else:
             candidates, confidences = _candidates(trace, policy, step, situation, text, emitted)

@@ -136,17 +136,17 @@ class AutoPolicy:
     def step(self, situation: Situation) -> Step:
         self._shaped = self._chain = None
         self._trial = False
-        plain = self._options.plain(situation.context)
+        self._options.price(situation.context)
+        plain = float(self._options.target[0])
         option, hopeful = None, self._certain > 0
         means = self._means(plain)
         if situation.room > 1 and (situation.ngram or means.credit + means.debt >= LEAST_RISK * plain):
-            self._options.price(situation.context)
             hopeful = self._options.promise(self._belief.weights) > MARGIN
             if hopeful or situation.ngram or self._since_draft >= self._patience:
                 option = self._best(situation, plain, means)
         if option is None:
             self._steps = RECHECK if hopeful else min(2 * self._steps, MOST_STEPS)
-            self._predictions.append(Prediction(self._steps, self._steps * plain, plain))
+            self._predictions.append(Prediction(1.0, plain, plain))
             return Step(AR, steps=self._steps)
         self._steps = RECHECK // 2
         self._rate = max(option.tokens / option.ms, 1.0 / plain)
@@ -191,16 +191,16 @@ class AutoPolicy:
 
     def shape(self, step: Step, draft: Draft, situation: Situation) -> Candidates:
         most = min(step.verify_rows, situation.room, len(draft.tokens) + 1)
-        plain = self._options.plain(situation.context)
-        spent = self._options.draft_ms(step.draft_rows, situation.context) + 2.0 * self._costs.sync_ms
         self._options.price(situation.context)
+        plain = float(self._options.target[0])
+        spent = self._options.draft_ms(step.draft_rows, situation.context) + 2.0 * self._costs.sync_ms
         self._order = situation.ngram_order
         if step.kind == TREE:
             drafted, tokens, rows = self._best_tree(draft, situation, most, plain, spent)
             candidates = drafted.first(rows - 1)
         else:
             firsts = [confidences[0] for confidences in draft.confidences[: most - 1]]
-            self._chain = self._shift.apply(self._calibration.probabilities(firsts))
+            self._chain = self._shift.apply(self._calibration.probability(firsts))
             tokens, rows = self._best_rows(np.cumprod(self._chain), plain, spent)
             candidates = Candidates(tuple(row[0] for row in draft.tokens[: rows - 1]), tuple(range(-1, rows - 2)))
         self._predictions[-1] = Prediction(tokens, spent + self._options.target_ms(rows, situation.context), plain)
@@ -265,11 +265,13 @@ class AutoPolicy:
     # After a cycle ----------------------------------------------------------------------------------
 
     def observe(self, outcome: Outcome) -> None:
-        self.prediction = self._predictions.popleft()
+        expected = self.prediction = self._predictions.popleft()
         if outcome.step.kind == AR:
+            # Of every step of the run.
+            self.prediction = Prediction(outcome.tokens, outcome.tokens * expected.ms, expected.plain_ms)
             self._learn_steps(outcome)
         else:
-            self._book(outcome, outcome.tokens - self._lasted(outcome) / self._options.plain(outcome.context))
+            self._book(outcome, outcome.tokens - self._lasted(outcome) / self._options.target_ms(1, outcome.context))
         self._credit = min(self._credit, max(MOST_CREDIT, GAIN_AT_RISK * self._gained))
         carried = self._carried + self._gained * (GAIN_CARRIED if self._gained > 0 else 1.0)
         self._genre.credit = min(carried, MOST_CARRIED)
@@ -320,15 +322,14 @@ class AutoPolicy:
             if self._chain is not None and outcome.accepted == outcome.drafts < len(self._chain):
                 unseen = float(self._chain[outcome.accepted])
             self._belief.observe(outcome.drafts, outcome.accepted, unseen)
-            if outcome.confidences:
-                self._shift.observe_chain(self._calibration.probabilities(outcome.confidences), outcome.accepted)
-                self._calibration.observe_chain(outcome.confidences, outcome.accepted)
+            self._learn_confidences(outcome.confidences, np.arange(len(outcome.confidences)) < outcome.accepted)
         else:
             self._learn(self._shaped, outcome)
 
     def _learn(self, shaped: _Shaped, outcome: Outcome) -> None:
         """Follow the accepted path; what is learned is how far the first candidates alone would have come."""
         straight, failed = 0, False
+        hits: list[bool] = []
         node = -1
         branch = shaped.on_branch()
         if branch:
@@ -342,9 +343,7 @@ class AutoPolicy:
             taken = self._taken(shaped, children, outcome, depth)
             first = shaped.probabilities[depth][0]
             hit = taken is not None and shaped.tree.choices[taken] == 0
-            confidence = shaped.draft.confidences[depth][0]
-            self._shift.observe(self._calibration.probability(confidence), hit)
-            self._calibration.observe(confidence, hit)
+            hits.append(hit)
             ranks = [shaped.tree.choices[i] for i in children]
             others = sum(shaped.probabilities[depth][rank] for rank in ranks if rank > 0)
             if others and not hit:
@@ -355,11 +354,18 @@ class AutoPolicy:
             if taken is None:
                 break
             node = taken
+        self._learn_confidences([c[0] for c in shaped.draft.confidences[: len(hits)]], hits)
         unseen = None
         if not failed and straight < len(shaped.probabilities):
             unseen = shaped.probabilities[straight][0]
         if straight or failed or unseen is not None:
             self._belief.observe(straight + failed, straight, unseen)
+
+    def _learn_confidences(self, confidences: Sequence[float], accepted: Sequence[bool] | np.ndarray) -> None:
+        """Of first candidates with these confidences, all before them accepted, these were accepted."""
+        if len(confidences):
+            self._shift.observe(self._calibration.probability(confidences), accepted)
+            self._calibration.observe(confidences, accepted)
 
     def _taken(self, shaped: _Shaped, children: Sequence[int], outcome: Outcome, depth: int) -> int | None:
         """Which of `children` the accepted path went through."""

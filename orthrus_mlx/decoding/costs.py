@@ -68,11 +68,9 @@ class CostTable:
         self._grids = {view: measured.get(view) or next(iter(measured.values())) for view in VIEWS}
         self.version = 0
         self._common = 0.0
-        self._own = {view: [0.0] * len(grid.rows) for view, grid in self._grids.items()}
+        self._own = {view: np.zeros(len(grid.rows)) for view, grid in self._grids.items()}
         self._recent: dict[tuple[tuple[str, int], ...], deque[float]] = {}
-        self._measured: dict[tuple[str, int, int], float] = {}
-        self._corrections: dict[tuple[str, int], float] = {}
-        self._measured_of: dict[tuple[str, tuple[int, ...], int], np.ndarray] = {}
+        self._measured: dict[tuple[str, tuple[int, ...], int], np.ndarray] = {}
         self._shares: dict[tuple[str, tuple[int, ...]], np.ndarray] = {}
 
     def _views(self) -> list[str]:
@@ -80,33 +78,21 @@ class CostTable:
 
     def cost(self, view: str, rows: int, context: int) -> float:
         """Milliseconds of a pass."""
-        key = (view, rows, context)
-        measured = self._measured.get(key)
-        if measured is None:
-            if len(self._measured) >= _REMEMBERED:
-                self._measured.clear()
-            measured = self._measured[key] = self._grids[view].ms(rows, context)
-        return measured * self._correction(view, rows)
+        return float(self.costs(view, (rows,), context)[0])
 
-    def several(self, view: str, rows: tuple[int, ...], context: int) -> np.ndarray:
+    def costs(self, view: str, rows: tuple[int, ...], context: int) -> np.ndarray:
         """`cost` of every row count, float64 [len(rows)]."""
         key = (view, rows, context)
-        measured = self._measured_of.get(key)
-        if measured is None:
-            if len(self._measured_of) >= _REMEMBERED:
-                self._measured_of.clear()
-            measured = self._measured_of[key] = np.array([self._grids[view].ms(n, context) for n in rows])
-        shares = self._shares.get((view, rows))
-        if shares is None:
-            shares = self._shares[view, rows] = self._grids[view].shares(rows)
-        return measured * np.exp(self._common + shares @ np.array(self._own[view]))
+        if key not in self._measured:
+            if len(self._measured) >= _REMEMBERED:
+                self._measured.clear()
+            self._measured[key] = np.array([self._grids[view].ms(n, context) for n in rows])
+        return self._measured[key] * np.exp(self._common + self._shares_of(view, rows) @ self._own[view])
 
-    def _correction(self, view: str, rows: int) -> float:
-        known = self._corrections.get((view, rows))
-        if known is None:
-            own = sum(share * self._own[view][i] for i, share in self._grids[view].neighbours(rows))
-            known = self._corrections[view, rows] = math.exp(self._common + own)
-        return known
+    def _shares_of(self, view: str, rows: tuple[int, ...]) -> np.ndarray:
+        if (view, rows) not in self._shares:
+            self._shares[view, rows] = self._grids[view].shares(rows)
+        return self._shares[view, rows]
 
     def observe(self, passes: Sequence[tuple[str, int]], predicted_ms: float, measured_ms: float) -> None:
         """Learn that the (view, rows) of a cycle took `measured_ms` together where `predicted_ms` was expected.
@@ -122,9 +108,7 @@ class CostTable:
         deviation = min(max(deviation, -LARGEST_STEP), LARGEST_STEP)
         self._common += COMMON_WEIGHT * deviation
         for view, rows in passes:
-            for i, share in self._grids[view].neighbours(rows):
-                self._own[view][i] += OWN_WEIGHT * share * deviation
-        self._corrections.clear()
+            self._own[view] += OWN_WEIGHT * deviation * self._shares_of(view, (rows,))[0]
         self.version += 1
 
     def to_dict(self) -> dict[str, float]:
@@ -158,7 +142,6 @@ class _Grid:
         self.rows = sorted({rows for rows, _ in found})
         self.contexts = sorted({context for _, context in found})
         self._columns: list[list[float]] = []
-        self._neighbours: dict[int, list[tuple[int, float]]] = {}
         base = [0.0] * len(self.rows)
         for context in self.contexts:
             # What a longer context adds, at the row counts measured there; it changes little between them.
@@ -191,25 +174,14 @@ class _Grid:
         return max(_line(self.rows, column, max(rows, 1)), min(column) / 2)
 
     def shares(self, rows: Sequence[int]) -> np.ndarray:
-        """`neighbours` of each of `rows` as a matrix [len(rows), measured row counts]."""
+        """How near each of `rows` is to the measured row counts on both sides of it: [len(rows), measured]."""
         shares = np.zeros((len(rows), len(self.rows)))
-        for i, n in enumerate(rows):
-            for measured, share in self.neighbours(n):
-                shares[i, measured] = share
-        return shares
-
-    def neighbours(self, rows: int) -> list[tuple[int, float]]:
-        """The measured row counts on both sides of `rows` and how near each is, by index."""
-        known = self._neighbours.get(rows)
-        if known is None:
-            right = min(bisect_right(self.rows, rows), len(self.rows) - 1)
+        for of, n in zip(shares, rows, strict=True):
+            right = min(bisect_right(self.rows, n), len(self.rows) - 1)
             left = max(right - 1, 0)
-            known = [(left, 1.0)]
-            if left != right:
-                share = min(max((rows - self.rows[left]) / (self.rows[right] - self.rows[left]), 0.0), 1.0)
-                known = [(left, 1.0 - share), (right, share)]
-            self._neighbours[rows] = known
-        return known
+            share = min(max((n - self.rows[left]) / (self.rows[right] - self.rows[left]), 0.0), 1.0) if right else 1.0
+            of[left], of[right] = 1.0 - share, share
+        return shares
 
 
 def _line(xs: Sequence[int], ys: Sequence[float], x: int) -> float:

@@ -49,9 +49,12 @@ def confidences(logits: mx.array, tokens: mx.array, temperature: float) -> mx.ar
     return mx.exp(mx.take_along_axis(logits, tokens, axis=-1) - _log_sums(logits))
 
 
-def certainties(logits: Sequence[mx.array], tokens: Sequence[int], temperature: float) -> list[float]:
-    """`confidences` of tokens [n], one behind each of n logits float32 [1, V], computed by the host."""
-    rows = np.concatenate([np.array(row, copy=False) for row in logits])
+def certainties(chosen: Sequence[tuple[int, mx.array]], temperature: float) -> list[float]:
+    """`confidences` of tokens, each with the logits [1, V] that it was chosen from, computed by the host."""
+    if not chosen:
+        return []
+    tokens, logits = zip(*chosen, strict=True)
+    rows = np.concatenate([np.array(row.astype(mx.float32), copy=False) for row in logits])
     rows -= rows[np.arange(len(tokens)), list(tokens), None]
     if temperature not in (0, 1):
         rows *= 1 / temperature

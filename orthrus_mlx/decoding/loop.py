@@ -72,38 +72,47 @@ Steps = Generator[Block | Read | Emit, Any, Any]
 """What a cycle asks for: the logits [wanted, V] of a block, or values; and what it hands out."""
 
 
-@dataclass(frozen=True)
-class _Queued:
-    """A one-token step on its way: token [1] and logits [1, V]; where the policy learns, the token's probability [1] or
-    the float32 logits that the host takes it from."""
-
-    token: mx.array
-    logits: mx.array
-    certainty: mx.array | None = None
-    scores: mx.array | None = None
-
-
 @dataclass
 class _Run:
-    """One-token steps that the policy wants before it is asked again: `left` to begin, `tokens` chosen."""
+    """One-token steps that the policy wants before it is asked again, `left` of them not begun.
+
+    Attributes:
+        taken: how many were taken.
+        certainties: of the tokens of the last of them, where the device computed them.
+        unsure: (token, logits [1, V]) of the last of them, where the host is to compute it.
+    """
 
     step: Step
     situation: Situation
     left: int
-    tokens: list[int] = field(default_factory=list)
+    taken: int = 0
     certainties: list[float] = field(default_factory=list)
-    scores: list[mx.array] = field(default_factory=list)
+    unsure: list[tuple[int, mx.array]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Queued:
+    """A step of `run` on its way: token [1] and logits [1, V].
+
+    Attributes:
+        look: whether the policy is to know how certain the token was.
+        certainty: its probability [1], where the device computes that.
+    """
+
+    run: _Run
+    token: mx.array
+    logits: mx.array
+    look: bool
+    certainty: mx.array | None
 
 
 @dataclass
 class _Work:
-    """A cycle that has begun: a one-token step of `run`, `queued`, or a draft to verify behind `pending` [1]."""
+    """A cycle that has begun: a draft to verify behind `pending` [1]."""
 
     step: Step
     situation: Situation
     pending: mx.array
-    run: _Run | None = None
-    queued: _Queued | None = None
     drafted: Drafted | None = None
 
 
@@ -167,8 +176,8 @@ class Decoder:
         self._clock = _Clock()
         work = yield from self._begin(mx.array(self.text[-1:], dtype=mx.int32))
         while work is not None:
-            if work.run is not None and work.queued is not None:
-                cycle, ahead = yield from self._finish_step(work.run, work.queued)
+            if isinstance(work, _Queued):
+                cycle, ahead = yield from self._finish_step(work)
             else:
                 cycle, pending = yield from self._verify(work)
                 ahead = None
@@ -180,7 +189,7 @@ class Decoder:
 
     # Beginning a cycle ------------------------------------------------------------------------------
 
-    def _begin(self, pending: mx.array, unread: int = 0) -> Generator[Block, Any, _Work | None]:
+    def _begin(self, pending: mx.array, unread: int = 0) -> Generator[Block, Any, _Work | _Queued | None]:
         """Ask the policy and queue what it wants behind `pending`; None at the limit.
 
         `unread` tokens were chosen on the device and have not been read.
@@ -200,8 +209,7 @@ class Decoder:
                 return work
             run = self._run = _Run(step, situation, step.steps)
         run.left -= 1
-        queued = yield from self._queue_step(pending, run.left < CERTAINTIES and self.policy.learns)
-        return _Work(run.step, run.situation, pending, run, queued)
+        return (yield from self._queue_step(pending, run))
 
     def _situation(self, room: int) -> Situation:
         tokens, order = self._ngrams.find(min(room, self.most_rows) - 1) if self._ngrams is not None else ((), 0)
@@ -234,50 +242,41 @@ class Decoder:
         self.stats.count_draft(rows)
         return Drafted(tokens, sure)
 
-    def _queue_step(self, pending: mx.array, certainty: bool) -> Generator[Block, Any, _Queued]:
-        """Queue a one-token step and commit its row."""
+    def _queue_step(self, pending: mx.array, run: _Run) -> Generator[Block, Any, _Queued]:
+        """Queue a step of `run`, whose number of steps left is set, and commit its row."""
         logits = yield Block(self.cache, pending)
-        position, temperature = self.cache.offset + 1, self.sampling.temperature
+        token = self._choose(logits, self.cache.offset + 1)
         self.cache.commit(1)
-        if not certainty:
-            token = self._choose(logits, position)
-            mx.async_eval(token)
-            return _Queued(token, logits)
-        if self._on_cpu:
-            # Nothing runs beside the host there: it computes the certainty, from what the token is chosen by.
-            scores = logits.astype(mx.float32)
-            token = self._choose(scores, position)
-            mx.async_eval(token)
-            return _Queued(token, logits, scores=scores)
-        token = self._choose(logits, position)
-        sure = confidences(logits, token[:, None], temperature)[:, 0]
-        mx.async_eval([token, sure])
-        return _Queued(token, logits, sure)
+        look = run.left < CERTAINTIES and self.policy.learns
+        certainty = None
+        # On the CPU nothing runs beside the host, and it computes several at once for less.
+        if look and not self._on_cpu:
+            certainty = confidences(logits, token[:, None], self.sampling.temperature)[:, 0]
+        mx.async_eval([a for a in (token, certainty) if a is not None])
+        return _Queued(run, token, logits, look, certainty)
 
     # Finishing it -----------------------------------------------------------------------------------
 
-    def _finish_step(self, run: _Run, queued: _Queued) -> Steps:
+    def _finish_step(self, queued: _Queued) -> Steps:
         """Read a queued step, with the next cycle queued before the host waits for it."""
+        run = queued.run
         ahead = yield from self._begin(queued.token, unread=1)
-        arrays = [a for a in (queued.token, queued.certainty) if a is not None]
-        (chosen,), *sure = yield from self._read(*arrays)
+        (chosen,), *certainty = yield from self._read(*(a for a in (queued.token, queued.certainty) if a is not None))
         self._know([chosen])
         self.stats.count_cycle(run.step.kind, [0])
-        run.tokens.append(chosen)
-        if sure:
-            run.certainties += sure[0]
-        elif queued.scores is not None:
-            run.scores.append(queued.scores)
+        run.taken += 1
+        if certainty:
+            run.certainties += certainty[0]
+        elif queued.look:
+            run.unsure.append((chosen, queued.logits))
         # What a run that the text's end cut short would teach is not worth the time that it takes.
-        if len(run.tokens) == run.step.steps:
+        if run.taken == run.step.steps:
             self._observe(self._run_outcome(run))
         return [Emission(chosen, None, queued.logits, 0)], ahead
 
     def _run_outcome(self, run: _Run) -> Outcome:
-        known = run.certainties
-        if run.scores:
-            known = certainties(run.scores, run.tokens[-len(run.scores) :], self.sampling.temperature)
-        counts = (0, 1, len(run.tokens), 0, (), 0)
+        known = run.certainties + certainties(run.unsure, self.sampling.temperature)
+        counts = (0, 1, run.taken, 0, (), 0)
         return Outcome(run.step, run.situation.context, *counts, self._clock.lap(), certainties=known)
 
     def _verify(self, work: _Work) -> Steps:

@@ -19,13 +19,11 @@ MOST_DEBT = 6.0
 DEBT_PER_TOKEN = 0.5
 """A text may get into debt by so many one-token steps for each certain token since the last doubtful one."""
 
-
 RELIABILITY = 0.6
 """Of what knowing a passage's kind exactly would save, the share that reading its draft's confidences saves."""
 
 CONTEXT_STEP = 64
 """Costs are looked up for the context rounded down to a multiple of this."""
-
 
 STALE = 4
 """Corrections of the cost table after which costs are looked up again: one alone changes little."""
@@ -73,8 +71,7 @@ class Options:
         self._kind = TREE if trees else CHAIN
         self.widths = np.array(widths)
         self._expected = EXPECTED[:, self.widths - 1]
-        self._key = self._plain_key = (-1, 0)
-        self._plain_ms = 0.0
+        self._key = (-1, 0)
         self.target = self.draft = self.widths.astype(float)
         self._draft_rows = tuple(widths)
         self._target_rows = tuple(padded(rows) for rows in widths)
@@ -87,22 +84,14 @@ class Options:
             return
         self._key = step, version
         context = step * CONTEXT_STEP
-        self.target = self._costs.several(AR_VIEW, self._target_rows, context)
-        draft = self._costs.several(DIFFUSION, self._draft_rows, context).tolist()
+        self.target = self._costs.costs(AR_VIEW, self._target_rows, context)
+        draft = self._costs.costs(DIFFUSION, self._draft_rows, context).tolist()
         # A wider pass drafts for a narrower one, too, and may be cheaper.
         cheapest = list(range(len(draft)))
         for i in reversed(range(len(draft) - 1)):
             cheapest[i] = i if draft[i] <= draft[cheapest[i + 1]] else cheapest[i + 1]
         self.draft = np.array([draft[i] for i in cheapest])
         self._draft_widths = [self._draft_rows[i] for i in cheapest]
-
-    def plain(self, context: int) -> float:
-        """Milliseconds of a one-token step."""
-        step, version = context // CONTEXT_STEP, self._costs.version
-        if step != self._plain_key[0] or version - self._plain_key[1] >= STALE:
-            self._plain_key = step, version
-            self._plain_ms = self.target_ms(1, context)
-        return self._plain_ms
 
     def target_ms(self, rows: int, context: int) -> float:
         return self._costs.cost(AR_VIEW, self._padded(rows), context // CONTEXT_STEP * CONTEXT_STEP)
@@ -115,6 +104,14 @@ class Options:
         plain = self.target[0]
         return (self.widths > 1) & (self.widths <= room) & means.cover(ms - plain, tokens * plain - ms)
 
+    def _fastest(self, tokens: np.ndarray, ms: np.ndarray, allowed: np.ndarray) -> int | None:
+        """Which of the allowed widths gives the most tokens per millisecond; None where none is allowed."""
+        i = int(np.argmax(np.where(allowed, tokens / ms, 0.0)))
+        return i if allowed[i] else None
+
+    def _option(self, step: Step, tokens: float, ms: float) -> Option:
+        return Option(step, float(tokens), float(ms), float(ms - self.target[0]))
+
     def promise(self, weights: Sequence[float]) -> float:
         """Tokens that the best chain verified unread is expected to give in the time of one by one-token steps."""
         tokens = 1.0 + np.asarray(weights) @ self._expected
@@ -125,13 +122,10 @@ class Options:
         usable = int(np.searchsorted(self.widths, len(accepted), side="right"))
         tokens = 1.0 + accepted[self.widths[:usable] - 1]
         ms = self.target[:usable] + self._costs.sync_ms
-        risk = ms - self.target[0]
-        rate = np.where(risk <= means.credit, tokens / ms, 0.0)
-        rate[0] = 0.0
-        i = int(np.argmax(rate))
-        if rate[i] == 0.0:
-            return None
-        return Option(Step(NGRAM, 0, int(self.widths[i])), float(tokens[i]), float(ms[i]), float(risk[i]))
+        # There is no evidence for a match that a debt could be taken on.
+        allowed = (self.widths[:usable] > 1) & (ms - self.target[0] <= means.credit)
+        i = self._fastest(tokens, ms, allowed)
+        return None if i is None else self._option(Step(NGRAM, 0, int(self.widths[i])), tokens[i], ms[i])
 
     def unread(self, weights: Sequence[float], room: int, means: Means) -> Option | None:
         """The chain with the most expected tokens per millisecond of those verified whole, unread.
@@ -143,13 +137,12 @@ class Options:
         """
         tokens = 1.0 + np.asarray(weights) @ self._expected
         ms = self.draft + self.target + self._costs.sync_ms
-        risk = ms - self.target[0]
-        rate = np.where(self._allowed(tokens, ms, room, means), tokens / ms, 0.0)
-        i = int(np.argmax(rate))
-        if rate[i] == 0.0:
-            return None
-        step = Step(CHAIN, self._draft_widths[i], int(self.widths[i]))
-        return Option(step, float(tokens[i]), float(ms[i]), float(risk[i]))
+        i = self._fastest(tokens, ms, self._allowed(tokens, ms, room, means))
+        return (
+            None
+            if i is None
+            else self._option(Step(CHAIN, self._draft_widths[i], int(self.widths[i])), tokens[i], ms[i])
+        )
 
     def read(self, weights: Sequence[float], room: int, means: Means, goal: float, tree_gain: float) -> Option | None:
         """A draft to be read before it is verified, if that is worth more than `goal` tokens per millisecond.
