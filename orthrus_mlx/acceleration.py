@@ -10,8 +10,8 @@ import mlx.nn as nn
 
 from . import kernels
 from .cache import LayerCache
-from .cpu_pass import cpu_pass, layer_timings
-from .fused_pass import fused_pass, fused_timings
+from .cpu_pass import CpuPass, cpu_pass, layer_timings
+from .fused_pass import FusedPass, fused_pass, fused_timings
 from .kernels import AttentionShape, Plan
 from .kernels.cpu_linear import library
 from .model import AR, DIFFUSION, Model
@@ -48,40 +48,39 @@ def accelerate(model: Model, mode: str | None = None) -> Plan:
 def fuse(model: Model, mode: str) -> Plan:
     """Put the CUDA kernels' pass into `model`, in place, where it is right and in mode "auto" faster than MLX's."""
     pack(model)
-    fused, whole = fused_pass(model), None
+    fused = fused_pass(model)
     if fused is None:
-        note = "pass: stock MLX, the CUDA kernels take 16-bit weights, dense or affine 4-bit, and plain rotation"
-    elif failure := layer_failure(model, fused):
-        note = f"pass: stock MLX, the CUDA kernels failed: {failure}"
-    else:
-        ours, stock = fused_timings(model, fused)
-        times = ", ".join(f"{rows} rows {ours[rows]:.3g} ms against {stock[rows]:.3g}" for rows in ours)
-        if mode == "force" or sum(ours.values()) < sum(stock.values()):
-            model.model.fused, model.fused_head, whole = fused, fused.head, "cuda"
-            note = f"pass: CUDA kernels ({times})"
-        else:
-            note = f"pass: stock MLX is faster ({times})"
-    plan = Plan(whole=whole, notes=(note,))
-    install(model, plan)
-    return plan
+        return _settle(
+            model, "stock MLX, the CUDA kernels take 16-bit weights, dense or affine 4-bit, and plain rotation"
+        )
+    if failure := layer_failure(model, fused):
+        return _settle(model, f"stock MLX, the CUDA kernels failed: {failure}")
+    ours, stock = fused_timings(model, fused)
+    times = ", ".join(f"{rows} rows {ours[rows]:.3g} ms against {stock[rows]:.3g}" for rows in ours)
+    if mode != "force" and sum(ours.values()) >= sum(stock.values()):
+        return _settle(model, f"stock MLX is faster ({times})")
+    return _settle(model, f"CUDA kernels ({times})", "cuda", fused)
 
 
 def _through_numpy(model: Model, mode: str) -> Plan:
     """Put NumPy's pass into `model`, in place, where it is right, row-exact and in mode "auto" faster than MLX's."""
-    found, whole = cpu_pass(model), None
+    found = cpu_pass(model)
     if found is None:
-        note = "pass: stock MLX, NumPy's takes linear layers without bias, on one rank"
-    elif failure := layer_failure(model, found, mx.float32) or row_failure(model, found) or found.product_failure():
-        note = f"pass: stock MLX, NumPy's failed: {failure}"
-    else:
-        times = layer_timings(model, found)
-        listed = ", ".join(f"{variant} rows {ms:.3g} ms" for variant, ms in times.items())
-        if mode == "force" or sum(ms if name.startswith("numpy") else -ms for name, ms in times.items()) < 0:
-            model.model.fused, model.fused_head, whole = found, found.head, "numpy"
-            note = f"pass: {library()} (a layer: {listed})"
-        else:
-            note = f"pass: stock MLX is faster (a layer: {listed})"
-    plan = Plan(whole=whole, notes=(note,))
+        return _settle(model, "stock MLX, NumPy's takes linear layers without bias, on one rank")
+    if failure := layer_failure(model, found, mx.float32) or row_failure(model, found) or found.product_failure():
+        return _settle(model, f"stock MLX, NumPy's failed: {failure}")
+    times = layer_timings(model, found)
+    listed = ", ".join(f"{variant} rows {ms:.3g} ms" for variant, ms in times.items())
+    if mode != "force" and sum(ms if name.startswith("numpy") else -ms for name, ms in times.items()) >= 0:
+        return _settle(model, f"stock MLX is faster (a layer: {listed})")
+    return _settle(model, f"{library()} (a layer: {listed})", "numpy", found)
+
+
+def _settle(model: Model, note: str, whole: str | None = None, found: FusedPass | CpuPass | None = None) -> Plan:
+    """Install the pass that was `found`, if one is to be used, and a plan that says so."""
+    if found is not None:
+        model.model.fused, model.fused_head = found, found.head
+    plan = Plan(whole=whole, notes=(f"pass: {note}",))
     install(model, plan)
     return plan
 

@@ -42,7 +42,7 @@ def key(model: Model) -> str:
     """Names all that the probe's finding for `model` depends on here."""
     plan: Any = model.kernels
     digest = hashlib.sha256(_program())
-    digest.update(repr((model.args, sorted(plan.linear.items()), plan.attention, plan.choice, plan.whole)).encode())
+    digest.update(repr((model.args, *plan.chosen)).encode())
     digest.update(repr([(name, type(module).__qualname__) for name, module in model.named_modules()]).encode())
     parameters: Any = tree_flatten(model.parameters())
     digest.update(repr([(name, p.shape, str(p.dtype)) for name, p in parameters]).encode())

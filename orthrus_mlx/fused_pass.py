@@ -29,6 +29,8 @@ _QUEUED_LAYERS = 4
 class FusedPass:
     """Runs the parts of a pass, one after the other. Built by `fused_pass`."""
 
+    any_length = False
+
     def __init__(self, model: Model, layers: dict[str, list[_Layer]], head: LinearWeight):
         attention = model.layers[0].self_attn
         self._backbone = model.model
@@ -40,8 +42,6 @@ class FusedPass:
         # that reads it would wait for the bus.
         self._positions = mx.arange(model.args.context_length + cuda.MAX_ROWS, dtype=mx.int32)
         mx.eval(self._shared, self._positions)
-
-    any_length = False
 
     def takes(self, parts: Sequence[Part]) -> bool:
         """Whether `parts` are for the kernels: longer ones are prompts, which MLX reads faster."""

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import tempfile
+from pathlib import Path
 
 # MLX compiles CPU kernels with g++ at run time, seconds per kernel: only tests of compilation turn that on.
 os.environ.setdefault("MLX_DISABLE_COMPILE", "1")
@@ -58,3 +59,14 @@ def pytest_unconfigure() -> None:
 def pytest_terminal_summary(terminalreporter) -> None:
     for line in _SUMMARY:
         terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def quick_timings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty cache folder, no setting, and one call per timing."""
+    from orthrus_mlx.kernels import tuning
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("ORTHRUS_KERNELS", raising=False)
+    monkeypatch.setattr(tuning, "_CALLS", 1)
+    monkeypatch.setattr(tuning, "_REPEATS", 1)

@@ -44,14 +44,7 @@ FORMATS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An empty cache folder, no setting, and one call per timing."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.delenv("ORTHRUS_KERNELS", raising=False)
-    monkeypatch.setattr(tuning, "_CALLS", 1)
-    monkeypatch.setattr(tuning, "_REPEATS", 1)
-    yield
+pytestmark = pytest.mark.usefixtures("quick_timings")
 
 
 @pytest.fixture

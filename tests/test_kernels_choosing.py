@@ -45,12 +45,8 @@ class Small(nn.Module):
 
 
 @pytest.fixture(autouse=True)
-def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An empty cache folder, no setting, nothing tested yet, and one call per timing."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.delenv("ORTHRUS_KERNELS", raising=False)
-    monkeypatch.setattr(tuning, "_CALLS", 1)
-    monkeypatch.setattr(tuning, "_REPEATS", 1)
+def fresh(quick_timings: None) -> Iterator[None]:
+    """Nothing tested yet."""
     for test in (self_test.linear_failure, self_test.attention_failure, self_test.choice_failure):
         test.cache_clear()
     yield

@@ -119,8 +119,7 @@ def _fingerprint(model: Model) -> str:
     for name, module in model.named_modules():
         digest.update(f"{name} {type(module).__name__} {getattr(module, 'family', '')}\n".encode())
     plan = getattr(model, "kernels", None)
-    chosen = plan and (sorted(plan.linear.items()), plan.attention, plan.choice, plan.whole)
-    digest.update(f"{chosen} {mx.default_device()} {getattr(model.draft_head, 'size', None)}".encode())
+    digest.update(f"{plan and plan.chosen} {mx.default_device()} {getattr(model.draft_head, 'size', None)}".encode())
     return digest.hexdigest()[:16]
 
 

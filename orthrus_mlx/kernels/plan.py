@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -64,6 +65,11 @@ class Plan:
     choice: bool = False
     whole: str | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def chosen(self) -> tuple[Any, ...]:
+        """All that decides the bits of a pass and its time: what is kept on disk about either hangs on it."""
+        return sorted(self.linear.items()), self.attention, self.choice, self.whole
 
     def attend(self) -> Callable[..., mx.array] | None:
         """`block_attention` in the chosen family, or None."""

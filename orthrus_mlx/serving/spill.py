@@ -175,12 +175,11 @@ class Spill:
 def identity_of(model: Model, exactness: Exactness, step_size: int) -> str:
     """A digest of everything that the bits of keys and values depend on: weights, kernels, MLX, device, chunks."""
     digest = hashlib.sha256()
+    plan = getattr(model, "kernels", None)
     described = [
         model.args.to_dict(),
         str(exactness),
-        getattr(getattr(model, "kernels", None), "linear", {}),
-        getattr(getattr(model, "kernels", None), "attention", None),
-        getattr(getattr(model, "kernels", None), "whole", None),
+        plan and plan.chosen,
         version("mlx"),
         mx.device_info().get("device_name", ""),
         str(mx.default_device()),
