@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import math
 import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,7 @@ from orthrus_mlx.generation import mlx_generate
 from orthrus_mlx.kernels import tuning
 from orthrus_mlx.kernels.cpu_linear import Product
 from orthrus_mlx.model import AR, DIFFUSION, Model
+from orthrus_mlx.pass_check import layer_failure
 from orthrus_mlx.passes import Block, run_pass
 from orthrus_mlx.trees import path_to
 
@@ -132,6 +134,18 @@ def test_weights_without_room_for_copies_are_converted_in_the_pass(monkeypatch: 
     converted = through_numpy("bfloat16")
     found, expected = (logits(model, filled(model, ids(1, 40)), ids(2, 5)) for model in (converted, kept))
     assert mx.abs(found - expected).max().item() < 1e-3
+
+
+def test_layers_that_add_nothing_are_no_failure_and_results_that_are_no_numbers_are() -> None:
+    for weight, fails in ((0.0, False), (math.nan, True)):
+        model = through_numpy()
+        accelerate(model, "off")
+        for layer in model.layers:
+            for linear in (layer.self_attn.o_proj, layer.self_attn.o_proj_diff, layer.mlp.down_proj):
+                linear.weight = mx.full(linear.weight.shape, weight)
+        found = cpu_pass.cpu_pass(model)
+        assert found is not None
+        assert (layer_failure(model, found) is not None) == fails
 
 
 def test_an_mlp_far_below_zero_gives_no_warning_and_no_nan() -> None:
