@@ -12,7 +12,7 @@ from . import kernels
 from .cache import LayerCache
 from .cpu_pass import CpuPass, cpu_pass, layer_timings
 from .fused_pass import FusedPass, fused_pass, fused_timings
-from .kernels import AttentionShape, Plan
+from .kernels import AttentionShape, Plan, cpu_choice
 from .kernels.cpu_linear import library
 from .model import AR, DIFFUSION, Model
 from .pass_check import layer_failure, row_failure
@@ -123,7 +123,8 @@ def install(model: Model, plan: Plan) -> None:
     attention = None if plan.attention is None else _over_cache(plan.attention)
     for layer in model.layers:
         layer.self_attn.block_attention = attention
-    model.choice_kernel = kernels.choose if plan.choice else None
+    # Where a pass's logits lie ready in NumPy's hands, they are chosen from there.
+    model.choice_kernel = cpu_choice.choose if plan.whole == "numpy" else kernels.choose if plan.choice else None
     model.kernels = plan
 
 

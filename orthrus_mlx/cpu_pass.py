@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from typing import Any, cast
 
 import mlx.core as mx
@@ -27,7 +28,7 @@ from .kernels.cpu_linear import COPY_LIMIT, Product, library, product_failure, s
 from .kernels.layers import linear_weight
 from .kernels.tuning import Timing, timings
 from .model import AR, DIFFUSION, Model, OrthrusModel, Part
-from .numpy_floats import narrowed, widened
+from .numpy_floats import narrowed, numpy_view, widened
 from .trees import depths, paths
 
 MOST_ROWS = 64
@@ -84,12 +85,40 @@ class CpuPass:
 
     def __call__(self, embedded: mx.array, parts: Sequence[Part]) -> mx.array:
         """Hidden states [1, N, hidden] after the final norm, float32, of embedded ids [1, N, hidden]."""
-        h = _float32(embedded)[0]
         with _computing():
-            for blocks in _side_by_side(parts):
-                first, last = blocks[0].start, blocks[-1].stop
-                h[first:last] = self._through(h[first:last], blocks, range(len(self._weights.layers[blocks[0].view])))
-            return mx.array(_normed(h, self._weights.norm, self._eps)[None])
+            return mx.array(self._hidden(_float32(embedded)[0], parts)[None])
+
+    def logits(
+        self, ids: mx.array, parts: Sequence[Part], spans: Sequence[tuple[int, int]], drafts: bool
+    ) -> list[mx.array]:
+        """Logits [count, V], float32, of `count` rows from `first` on for every (first, count) of `spans`.
+
+        From ids [N] to logits no operation is MLX's: each would wait for another thread, some 30 us of a pass of 1,400.
+
+        Args:
+            drafts: whether no row has to keep its bits.
+        """
+        with _computing():
+            hidden = self._hidden(self._embedded(ids), parts)
+            kept = [hidden[first : first + count] for first, count in spans]
+            multiply = self._weights.head.together if drafts else self._weights.head.one_by_one
+            logits = multiply(kept[0] if len(kept) == 1 else np.concatenate(kept))
+        ends = accumulate(count for _, count in spans)
+        return [mx.array(logits[end - count : end]) for end, (_, count) in zip(ends, spans, strict=True)]
+
+    def _embedded(self, ids: mx.array) -> np.ndarray:
+        """Rows float32 [N, hidden] of ids [N]."""
+        table = self._weights.embedding
+        if table is None:
+            return _float32(self._model.model.embed_tokens(ids))
+        return widened(table[np.array(ids, copy=False)], np.empty((ids.size, table.shape[1]), np.float32))
+
+    def _hidden(self, h: np.ndarray, parts: Sequence[Part]) -> np.ndarray:
+        """Hidden states [N, hidden] after the final norm of embedded ids [N, hidden], which it writes to."""
+        for blocks in _side_by_side(parts):
+            first, last = blocks[0].start, blocks[-1].stop
+            h[first:last] = self._through(h[first:last], blocks, range(len(self._weights.layers[blocks[0].view])))
+        return _normed(h, self._weights.norm, self._eps)
 
     def head(self, hidden: mx.array, drafts: bool = False) -> mx.array:
         """Logits [..., V], float32, of hidden states [..., hidden]; with `drafts` no row has to keep its bits."""
@@ -248,6 +277,7 @@ class _Weights:
     """A model's weights as products.
 
     Attributes:
+        embedding: of a dense one, its rows as `numpy_view` gives them; else None.
         layers: by view.
         room: bytes that are left of `COPY_LIMIT`.
     """
@@ -272,6 +302,8 @@ class _Weights:
         # See `CpuPass`: these two hold it.
         whole, backbone = cast(Model, weakref.proxy(model)), cast(OrthrusModel, weakref.proxy(model.model))
         self.norm = self._norm(backbone, "norm")
+        rows = linear_weight(self._module(backbone, "embed_tokens"))
+        self.embedding = numpy_view(rows.w) if rows is not None and rows.scales is None and supports(rows) else None
         tied = model.args.tie_word_embeddings
         self.head = self._product(backbone, "embed_tokens") if tied else self._product(whole, "lm_head")
 

@@ -15,6 +15,7 @@ from itertools import accumulate
 import mlx.core as mx
 
 from .cache import KVCache
+from .cpu_pass import CpuPass
 from .model import Model, Part
 from .weights import AR, DIFFUSION
 
@@ -51,7 +52,7 @@ def run_pass(model: Model, blocks: Sequence[Block], rows: int | None = None) -> 
     # A pass of drafts alone owes nobody its bits.
     drafts_alone = blocks[order[0]].view == DIFFUSION
     rows = None if drafts_alone else rows
-    head = (model.draft_head if drafts_alone else None) or partial(model.head, drafts=drafts_alone)
+    draft_head = model.draft_head if drafts_alone else None
     given = sum(block.tokens.size for block in blocks)
     total = max(given, rows or 0)
     parts: dict[int, Part] = {}
@@ -66,9 +67,14 @@ def run_pass(model: Model, blocks: Sequence[Block], rows: int | None = None) -> 
     ids = [blocks[i].tokens for i in order]
     if total > given:
         ids.append(mx.zeros((total - given,), ids[0].dtype))
-    hidden = model.model.parts(mx.concatenate(ids) if len(ids) > 1 else ids[0], list(parts.values()))[0]
+    joined, ordered = mx.concatenate(ids) if len(ids) > 1 else ids[0], list(parts.values())
     wanted = [block.tokens.size if block.wanted is None else block.wanted for block in blocks]
     spans = [(parts[i].start, count) for i, count in enumerate(wanted)]
+    whole = model.model.fused
+    if isinstance(whole, CpuPass) and draft_head is None and whole.takes(ordered):
+        return whole.logits(joined, ordered, spans, drafts_alone)
+    head = draft_head or partial(model.head, drafts=drafts_alone)
+    hidden = model.model.parts(joined, ordered)[0]
     if rows is not None or spans == [(0, total)]:
         logits = head(hidden)
         return [logits[first : first + count] for first, count in spans]

@@ -10,12 +10,13 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orthrus_mlx.kernels import LinearWeight, cpu_linear
+from orthrus_mlx.kernels import LinearWeight, cpu_choice, cpu_linear
 from orthrus_mlx.kernels.blas_threads import controls, one_thread
 from orthrus_mlx.kernels.cpu_attention import CHUNK, causal_attention, full_attention
 from orthrus_mlx.kernels.cpu_linear import Product, product_failure
 from orthrus_mlx.kernels.layers import linear_weight
 from orthrus_mlx.numpy_floats import narrowed, numpy_view, widened
+from orthrus_mlx.sampling import Sampling, position_keys
 
 ROWS = 70
 DTYPES = (mx.float32, mx.float16, mx.bfloat16)
@@ -179,3 +180,17 @@ def test_a_row_of_attention_keeps_its_bits_in_any_block(offset, rows, first, sha
         values[:, stop:] = -3
         some = causal_attention(q[start:stop], keys, values, start)
     assert np.array_equal(some, whole[first : first + rows])
+
+
+# Choice -----------------------------------------------------------------------------------------------
+
+
+@given(rows=st.integers(1, 5), seed=st.integers(0, 99), temperature=st.sampled_from([0.0, 0.7, 1.0]))
+def test_tokens_are_those_of_rule_a_and_of_equals_the_first(rows, seed, temperature) -> None:
+    # Few different values, so that the largest is there several times.
+    logits = mx.array(np.random.default_rng(seed).integers(0, 4, (rows, 40)).astype(np.float32))
+    keys = position_keys(seed, 7, rows) if temperature else None
+    expected = Sampling(temperature, seed=seed).choose(logits, 7).astype(mx.int32)
+    found = cpu_choice.choose(logits, temperature, keys)
+    assert found.dtype == mx.int32
+    assert mx.array_equal(found, expected)
