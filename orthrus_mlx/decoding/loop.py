@@ -236,7 +236,7 @@ class Decoder:
         if step.kind == TREE:
             tokens = candidates(logits, self.sampling, position, CANDIDATES)
         else:
-            tokens = self._choose(logits, position)[:, None]
+            tokens = self._choose(logits, position)
         sure = confidences(logits, tokens, self.sampling.temperature) if self.policy.learns else None
         mx.async_eval([tokens] if sure is None else [tokens, sure])
         self.stats.count_draft(rows)
@@ -251,7 +251,7 @@ class Decoder:
         certainty = None
         # On the CPU nothing runs beside the host, and it computes several at once for less.
         if look and not self._on_cpu:
-            certainty = confidences(logits, token[:, None], self.sampling.temperature)[:, 0]
+            certainty = confidences(logits, token, self.sampling.temperature)
         mx.async_eval([a for a in (token, certainty) if a is not None])
         return _Queued(run, token, logits, look, certainty)
 
@@ -301,7 +301,7 @@ class Decoder:
             choices = self._choose(logits if masks is None else masked(logits, masks), positions)
             if not known and work.drafted is not None and work.drafted.confidences is not None:
                 drafted, chosen, sure = yield from self._read(tokens, choices, work.drafted.confidences)
-                draft = read([[t] for t in drafted], sure)
+                draft = read(drafted, sure)
             else:
                 drafted, chosen = yield from self._read(tokens, choices)
         nodes = [0, *drafted]
@@ -331,7 +331,7 @@ class Decoder:
             return None, work.drafted.chain[: step.verify_rows - 1]
         arrays = [a for a in (work.drafted.tokens, work.drafted.confidences) if a is not None]
         tokens, *sure = yield from self._read(*arrays)
-        draft = read(tokens, sure[0] if sure else [[1.0] * len(row) for row in tokens])
+        draft = read(tokens, sure[0] if sure else None)
         if self._by_hand or not sure:
             # User code and grammars walk a chain.
             chain = tuple(row[0] for row in draft.tokens[: step.verify_rows - 1])
