@@ -201,7 +201,7 @@ class AutoPolicy:
         else:
             firsts = [confidences[0] for confidences in draft.confidences[: most - 1]]
             self._chain = self._shift.apply(self._calibration.probability(firsts))
-            tokens, rows = self._best_rows(np.cumprod(self._chain), plain, spent)
+            tokens, rows = self._best_rows(self._chain.cumprod(), plain, spent)
             candidates = Candidates(tuple(row[0] for row in draft.tokens[: rows - 1]), tuple(range(-1, rows - 2)))
         self._predictions[-1] = Prediction(tokens, spent + self._options.target_ms(rows, situation.context), plain)
         return candidates
@@ -248,12 +248,12 @@ class AutoPolicy:
             spent: milliseconds that the draft took.
         """
         widths = self._options.widths
-        usable = int(np.searchsorted(widths, len(probabilities) + 1, side="right"))
-        emitted = np.cumsum(np.concatenate([[1.0], probabilities]))[widths[:usable] - 1]
+        usable = int(widths.searchsorted(len(probabilities) + 1, side="right"))
+        emitted = np.concatenate([[1.0], probabilities]).cumsum()[widths[:usable] - 1]
         ms = self._options.target[:usable]
         covered = self._means_behind(spent, plain).cover(ms - plain, emitted * plain - ms)
         covered[0] = True
-        i = int(np.argmax(np.where(covered, emitted - self._rate * ms, -np.inf)))
+        i = int(np.where(covered, emitted - self._rate * ms, -np.inf).argmax())
         return float(emitted[i]), int(widths[i])
 
     def _learn_tree_gain(self, tree: Tree, chain: Tree, rows: int) -> None:
@@ -364,8 +364,7 @@ class AutoPolicy:
     def _learn_confidences(self, confidences: Sequence[float], accepted: Sequence[bool] | np.ndarray) -> None:
         """Of first candidates with these confidences, all before them accepted, these were accepted."""
         if len(confidences):
-            self._shift.observe(self._calibration.probability(confidences), accepted)
-            self._calibration.observe(confidences, accepted)
+            self._shift.observe(self._calibration.observe(confidences, accepted), accepted)
 
     def _taken(self, shaped: _Shaped, children: Sequence[int], outcome: Outcome, depth: int) -> int | None:
         """Which of `children` the accepted path went through."""

@@ -10,9 +10,6 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
-
-import numpy as np
 
 from ..errors import OrthrusError
 
@@ -27,7 +24,7 @@ draft must not make plain steps look slow, or drafting would go on."""
 
 LARGEST_STEP = math.log(2)
 
-_REMEMBERED = 1024
+_REMEMBERED = 4096
 
 
 @dataclass(frozen=True)
@@ -68,31 +65,25 @@ class CostTable:
         self._grids = {view: measured.get(view) or next(iter(measured.values())) for view in VIEWS}
         self.version = 0
         self._common = 0.0
-        self._own = {view: np.zeros(len(grid.rows)) for view, grid in self._grids.items()}
+        self._own = {view: [0.0] * len(grid.rows) for view, grid in self._grids.items()}
         self._recent: dict[tuple[tuple[str, int], ...], deque[float]] = {}
-        self._measured: dict[tuple[str, tuple[int, ...], int], np.ndarray] = {}
-        self._shares: dict[tuple[str, tuple[int, ...]], np.ndarray] = {}
+        self._measured: dict[tuple[str, int, int], tuple[float, int, int, float]] = {}
 
     def _views(self) -> list[str]:
         return [view for view in VIEWS if any(p.view == view for p in self.passes)]
 
     def cost(self, view: str, rows: int, context: int) -> float:
         """Milliseconds of a pass."""
-        return float(self.costs(view, (rows,), context)[0])
-
-    def costs(self, view: str, rows: tuple[int, ...], context: int) -> np.ndarray:
-        """`cost` of every row count, float64 [len(rows)]."""
-        key = (view, rows, context)
-        if key not in self._measured:
+        key = view, rows, context
+        known = self._measured.get(key)
+        if known is None:
             if len(self._measured) >= _REMEMBERED:
                 self._measured.clear()
-            self._measured[key] = np.array([self._grids[view].ms(n, context) for n in rows])
-        return self._measured[key] * np.exp(self._common + self._shares_of(view, rows) @ self._own[view])
-
-    def _shares_of(self, view: str, rows: tuple[int, ...]) -> np.ndarray:
-        if (view, rows) not in self._shares:
-            self._shares[view, rows] = self._grids[view].shares(rows)
-        return self._shares[view, rows]
+            grid = self._grids[view]
+            known = self._measured[key] = grid.ms(rows, context), *grid.place(rows)
+        ms, left, right, share = known
+        own = self._own[view]
+        return ms * math.exp(self._common + (1.0 - share) * own[left] + share * own[right])
 
     def observe(self, passes: Sequence[tuple[str, int]], predicted_ms: float, measured_ms: float) -> None:
         """Learn that the (view, rows) of a cycle took `measured_ms` together where `predicted_ms` was expected.
@@ -104,11 +95,13 @@ class CostTable:
             return
         recent = self._recent.setdefault(tuple(passes), deque(maxlen=3))
         recent.append(math.log(measured_ms / predicted_ms))
-        deviation = median(recent) if len(recent) == 3 else min(recent, key=abs)
+        deviation = sorted(recent)[1] if len(recent) == 3 else min(recent, key=abs)
         deviation = min(max(deviation, -LARGEST_STEP), LARGEST_STEP)
         self._common += COMMON_WEIGHT * deviation
         for view, rows in passes:
-            self._own[view] += OWN_WEIGHT * deviation * self._shares_of(view, (rows,))[0]
+            own, (left, right, share) = self._own[view], self._grids[view].place(rows)
+            own[left] += OWN_WEIGHT * deviation * (1.0 - share)
+            own[right] += OWN_WEIGHT * deviation * share
         self.version += 1
 
     def to_dict(self) -> dict[str, float]:
@@ -173,15 +166,13 @@ class _Grid:
             return column[0] * max(1.0, rows / self.rows[0])
         return max(_line(self.rows, column, max(rows, 1)), min(column) / 2)
 
-    def shares(self, rows: Sequence[int]) -> np.ndarray:
-        """How near each of `rows` is to the measured row counts on both sides of it: [len(rows), measured]."""
-        shares = np.zeros((len(rows), len(self.rows)))
-        for of, n in zip(shares, rows, strict=True):
-            right = min(bisect_right(self.rows, n), len(self.rows) - 1)
-            left = max(right - 1, 0)
-            share = min(max((n - self.rows[left]) / (self.rows[right] - self.rows[left]), 0.0), 1.0) if right else 1.0
-            of[left], of[right] = 1.0 - share, share
-        return shares
+    def place(self, rows: int) -> tuple[int, int, float]:
+        """Between which measured row counts `rows` lies, by index, and how near to the second one: 0..1."""
+        right = min(bisect_right(self.rows, rows), len(self.rows) - 1)
+        if right == 0:
+            return 0, 0, 1.0
+        below, above = self.rows[right - 1], self.rows[right]
+        return right - 1, right, min(max((rows - below) / (above - below), 0.0), 1.0)
 
 
 def _line(xs: Sequence[int], ys: Sequence[float], x: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,7 +54,7 @@ class Means:
 
     def cover(self, risk: Any, gain: Any) -> Any:
         """Whether a step that loses `risk` at worst and gains `gain` on average may be taken (numbers or arrays)."""
-        return risk <= self.credit + np.clip(gain, 0.0, self.debt)
+        return risk <= self.credit + np.minimum(np.maximum(gain, 0.0), self.debt)
 
 
 class Options:
@@ -84,8 +85,9 @@ class Options:
             return
         self._key = step, version
         context = step * CONTEXT_STEP
-        self.target = self._costs.costs(AR_VIEW, self._target_rows, context)
-        draft = self._costs.costs(DIFFUSION, self._draft_rows, context).tolist()
+        cost = self._costs.cost
+        self.target = np.array([cost(AR_VIEW, rows, context) for rows in self._target_rows])
+        draft = [cost(DIFFUSION, rows, context) for rows in self._draft_rows]
         # A wider pass drafts for a narrower one, too, and may be cheaper.
         cheapest = list(range(len(draft)))
         for i in reversed(range(len(draft) - 1)):
@@ -102,11 +104,14 @@ class Options:
     def _allowed(self, tokens: np.ndarray, ms: np.ndarray, room: int, means: Means) -> np.ndarray:
         """Which widths may be drafted where each is expected to give `tokens` in `ms`."""
         plain = self.target[0]
-        return (self.widths > 1) & (self.widths <= room) & means.cover(ms - plain, tokens * plain - ms)
+        allowed = means.cover(ms - plain, tokens * plain - ms)
+        allowed[0] = False
+        allowed[bisect_right(self._draft_rows, room) :] = False
+        return allowed
 
     def _fastest(self, tokens: np.ndarray, ms: np.ndarray, allowed: np.ndarray) -> int | None:
         """Which of the allowed widths gives the most tokens per millisecond; None where none is allowed."""
-        i = int(np.argmax(np.where(allowed, tokens / ms, 0.0)))
+        i = int(np.where(allowed, tokens / ms, 0.0).argmax())
         return i if allowed[i] else None
 
     def _option(self, step: Step, tokens: float, ms: float) -> Option:
@@ -119,7 +124,7 @@ class Options:
 
     def given(self, accepted: np.ndarray, means: Means) -> Option | None:
         """The drafts that cost no pass worth verifying most; accepted[d] is expected of the first d of them."""
-        usable = int(np.searchsorted(self.widths, len(accepted), side="right"))
+        usable = bisect_right(self._draft_rows, len(accepted))
         tokens = 1.0 + accepted[self.widths[:usable] - 1]
         ms = self.target[:usable] + self._costs.sync_ms
         # There is no evidence for a match that a debt could be taken on.
@@ -155,28 +160,29 @@ class Options:
         """
         weight = np.asarray(weights)
         before = self.draft + 2.0 * self._costs.sync_ms
-        risk = before + self.target - self.target[0]
         tokens = np.minimum(1.0 + tree_gain * self._expected, self.widths)
-        allowed = self._allowed(weight @ tokens, before + self.target, room, means)
-        if not allowed[1:].any():
+        mean = weight @ tokens
+        allowed = self._allowed(mean, before + self.target, room, means)
+        if not allowed.any():
             return None
-        value = tokens - goal * self.target
-        value[:, 1:][:, ~allowed[1:]] = -np.inf
+        # What is drafted may be left out.
+        allowed[0] = True
+        barred = np.where(allowed, 0.0, -np.inf)
+        verifying = barred - goal * self.target
+        value, mixed_value = tokens + verifying, mean + verifying
         known = weight @ np.maximum.accumulate(value, axis=1)
-        mixed_value = weight @ tokens - goal * self.target
-        mixed_value[1:][~allowed[1:]] = -np.inf
         mixed = np.maximum.accumulate(mixed_value)
-        total = RELIABILITY * known + (1.0 - RELIABILITY) * mixed - goal * before
+        total = RELIABILITY * known + (1.0 - RELIABILITY) * mixed - goal * before + barred
         total[0] = -np.inf
-        total[1:][~allowed[1:]] = -np.inf
-        i = int(np.argmax(total))
+        i = int(total.argmax())
         if total[i] <= 0:
             return None
-        best = np.argmax(value[:, : i + 1], axis=1)
-        mixed_ms = self.target[np.argmax(mixed_value[: i + 1])]
+        best = value[:, : i + 1].argmax(axis=1)
+        mixed_ms = self.target[mixed_value[: i + 1].argmax()]
         ms = float(RELIABILITY * (weight @ self.target[best]) + (1.0 - RELIABILITY) * mixed_ms + before[i])
+        risk = before[i] + self.target[i] - self.target[0]
         step = Step(self._kind, self._draft_widths[i], int(self.widths[i]), look=True)
-        return Option(step, float(total[i]) + goal * ms, ms, float(risk[i]))
+        return Option(step, float(total[i]) + goal * ms, ms, float(risk))
 
     def trial(self, weights: Sequence[float], room: int, most: float) -> Option | None:
         """The draft from which most may be learned for its price: expected gain where there is one, over the risk.
