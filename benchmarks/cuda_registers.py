@@ -2,8 +2,8 @@
 
     python -m benchmarks.cuda_registers              (nvcc on the path; no GPU)
 
-The kernels are those that layers of 1.7B and 8B call, in blocks of 1 to 32 rows, with the constants that MLX gets. A
-launch needs registers for all threads of a block at once, of 65,536, and 48 KiB of static shared memory at most.
+The text is what MLX would compile, for the shapes of 1.7B and 8B. A thread block has 256 threads, so that up to 255
+registers a thread fit on a multiprocessor, and more than 48 KiB of static shared memory do not compile.
 """
 
 from __future__ import annotations
@@ -12,23 +12,12 @@ import argparse
 import re
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import mlx.core as mx
-
-from orthrus_mlx.kernels import LinearWeight
 from orthrus_mlx.kernels.cuda import operations
 
-SHAPES = {"1.7B": (2048, 6144, 16), "8B": (4096, 12288, 32)}
-"""Hidden and inner width, query heads. All have 8 key/value heads of 128."""
-
-KV_HEADS, HEAD_DIM, VOCABULARY = 8, 128, 151936
-CONTEXT = 1024
-
-_TYPES = {mx.bfloat16: "__nv_bfloat16", mx.float32: "float", mx.int32: "int", mx.uint32: "unsigned"}
+SHAPES = {"1.7B": (2048, 6144, 2, 28), "8B": (4096, 12288, 4, 36)}
+"""Hidden and inner width, query heads to a key/value head, layers."""
 
 _START = """
 #include <cuda_bf16.h>
@@ -41,69 +30,39 @@ struct Shape {
 """
 
 
-@contextmanager
-def recorded() -> Iterator[dict[str, str]]:
-    """Inside, the kernels' calls compute nothing: what they would compile is collected, text by description."""
-    found: dict[str, str] = {}
-
-    def kernel(name: str, inputs: Sequence[str], outputs: Sequence[str]) -> Callable[..., list[mx.array]]:
-        def run(**call: Any) -> list[mx.array]:
-            made = [mx.zeros(s, d) for s, d in zip(call["output_shapes"], call["output_dtypes"], strict=True)]
-            constants = {key: int(value) for key, value in call["template"] if key != "T"}
-            threads = call["threadgroup"][0]
-            described = ", ".join([name, *(f"{key} {value}" for key, value in constants.items()), f"threads {threads}"])
-            given = dict(zip(inputs, call["inputs"], strict=True))
-            found[described] = _source(name, given, dict(zip(outputs, made, strict=True)), constants)
-            return made
-
-        return run
-
-    original = operations._kernel
-    operations._kernel = kernel  # type: ignore[assignment]
-    try:
-        yield found
-    finally:
-        operations._kernel = original
+def layers_text(size: str, bits: int, dtype: str) -> str:
+    hidden, inner, repeats, count = SHAPES[size]
+    fields = 8 if bits == 0 else 16
+    layers = operations.layers_per_launch(count, fields)
+    stored = [f"stored_{kind}_{i}" for i in range(layers) for kind in ("keys", "values")]
+    arrays = [f"array_{layer}_{i}" for layer in range(layers) for i in range(fields)]
+    types = dict.fromkeys([*stored, *arrays, "h"], "T") | {"frequencies": "float", "settings": "float"}
+    types |= dict.fromkeys(("paths", "depths", "offset"), "int") | {"meeting": "unsigned"}
+    outputs = dict.fromkeys(("y", "qkv", "queries", "attended", "inner"), "T") | {"done": "unsigned"}
+    outputs |= dict.fromkeys(("squares", "chunk_sums", "chunk_peaks", "chunk_masses"), "float")
+    constants = {"HIDDEN": hidden, "INNER": inner, "G": 8, "REPEATS": repeats, "D": 128}
+    constants |= {"BITS": bits, "GROUP": 64, "LAYERS": layers, "FIELDS": fields}
+    return _kernel("layers", types, outputs, constants, operations.body("layers", list(types)), dtype)
 
 
-def call_kernels(size: str, bits: int) -> None:
-    """Every kernel call of a layer and of the head of `size`, by all counts of row tiles and in both views."""
-    hidden, inner, heads = SHAPES[size]
-    buffer = mx.zeros((1, KV_HEADS, CONTEXT, HEAD_DIM), mx.bfloat16)
-    constants, offset = operations.settings(1e-6, HEAD_DIM**-0.5), mx.array([CONTEXT // 2], mx.int32)
-    norm, frequencies = mx.zeros((HEAD_DIM,), mx.bfloat16), mx.zeros((HEAD_DIM // 2,), mx.float32)
-    for rows in (1, 16, 32):
-        x = mx.zeros((rows, hidden), mx.bfloat16)
-        qkv = operations.linear(x, _weight((heads + 2 * KV_HEADS) * HEAD_DIM, hidden, bits))
-        depths = mx.zeros((rows,), mx.int32)
-        queries = operations.rotate(qkv, norm, norm, frequencies, constants, depths, offset, buffer, buffer)
-        for causal in (False, True):
-            path = mx.zeros((1, rows), mx.int32)
-            operations.attention(queries, buffer, buffer, path, offset, constants, causal=causal)
-        attended = mx.zeros((rows, heads * HEAD_DIM), x.dtype)
-        operations.linear(attended, _weight(hidden, heads * HEAD_DIM, bits), residual=x)
-        operations.linear(x, _weight(2 * inner, hidden, bits), gated=True)
-        operations.linear(mx.zeros((rows, inner), x.dtype), _weight(hidden, inner, bits), residual=x)
-        operations.linear(x, _weight(VOCABULARY, hidden, bits))
+def linear_text(bits: int, dtype: str) -> str:
+    types = {"x": "T", "w": "T" if bits == 0 else "unsigned", "scales": "T", "biases": "T"}
+    constants = {"BITS": bits, "GROUP": 64}
+    return _kernel("linear", types, {"y": "T"}, constants, operations.body("linear", list(types)), dtype)
 
 
-def _weight(N: int, K: int, bits: int) -> LinearWeight:
-    if bits == 16:
-        return LinearWeight(mx.zeros((N, K), mx.bfloat16))
-    groups = mx.zeros((N, K // 64), mx.bfloat16)
-    return LinearWeight(mx.zeros((N, K * bits // 32), mx.uint32), groups, groups, 64, bits)
-
-
-def _source(name: str, inputs: dict[str, mx.array], outputs: dict[str, mx.array], constants: dict[str, int]) -> str:
-    body = operations._text(f"{name}.cu")
+def _kernel(
+    name: str, types: dict[str, str], outputs: dict[str, str], constants: dict[str, int], body: str, dtype: str
+) -> str:
     parameters = []
-    for parameter, a in inputs.items():
-        parameters.append(f"const {_TYPES[a.dtype]}* {parameter}")
+    for parameter, kind in types.items():
+        parameters.append(f"const {kind.replace('T', dtype) if kind == 'T' else kind}* {parameter}")
         if f"{parameter}_shape" in body:
             parameters.append(f"const __grid_constant__ Shape {parameter}_shape")
-    parameters += [f"{_TYPES[a.dtype]}* {parameter}" for parameter, a in outputs.items()]
-    lines = [_START, operations._text("tiles.cuh"), f"__global__ void {name}({', '.join(parameters)}) {{"]
-    lines += ["using T = __nv_bfloat16;", *(f"constexpr int {key} = {value};" for key, value in constants.items())]
+    parameters += [f"{dtype if kind == 'T' else kind}* {parameter}" for parameter, kind in outputs.items()]
+    lines = [_START, operations._text("tiles.cuh"), operations.header(), f"__global__ void {name}("]
+    lines += [",\n".join(parameters), ") {", f"using T = {dtype};"]
+    lines += [f"constexpr int {key} = {value};" for key, value in constants.items()]
     return "\n".join([*lines, body, "}"])
 
 
@@ -112,28 +71,36 @@ def compiled(text: str, architecture: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "kernel.cu"
         source.write_text(text)
-        command = ["nvcc", "-std=c++17", f"-arch={architecture}", "-cubin", "-Xptxas", "-v", "-o", "/dev/null"]
-        run = subprocess.run([*command, str(source)], capture_output=True, text=True)
+        command = [
+            "nvcc",
+            "-std=c++17",
+            f"-arch={architecture}",
+            "-cubin",
+            "-Xptxas",
+            "-v",
+            "-o",
+            "/dev/null",
+            str(source),
+        ]
+        run = subprocess.run(command, capture_output=True, text=True)
     if run.returncode:
         raise SystemExit(run.stderr)
-    spills = re.search(r"(\d+) bytes spill stores", run.stderr)
-    registers = re.search(r"Used (\d+) registers", run.stderr)
-    shared = re.search(r"(\d+) bytes smem", run.stderr)
-    assert spills and registers, run.stderr
-    kib = int(shared[1]) / 1024 if shared else 0
-    return f"{registers[1]} registers, {spills[1]} bytes spilled, {kib:.1f} KiB shared"
+    spills = re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores", run.stderr)
+    used = re.search(r"Used (\d+) registers.*?(\d+) bytes smem", run.stderr)
+    assert spills and used, run.stderr
+    return f"{used[1]} registers, {spills[2]} bytes spilled, {int(used[2]) / 1024:.1f} KiB shared"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--architecture", default="sm_90")
     options = parser.parse_args()
-    with recorded() as kernels:
-        for size in SHAPES:
-            for bits in (16, 4):
-                call_kernels(size, bits)
-    for described, text in kernels.items():
-        print(f"{described}: {compiled(text, options.architecture)}", flush=True)
+    for bits in (0, 4):
+        texts = {f"layers {size}": layers_text(size, bits, "__nv_bfloat16") for size in SHAPES}
+        texts["linear"] = linear_text(bits, "__nv_bfloat16")
+        for name, text in texts.items():
+            print(f"{name}, {'4-bit' if bits else 'dense'}: {compiled(text, options.architecture)}", flush=True)
+    print(f"layers 8B, dense, float16: {compiled(layers_text('8B', 0, '__half'), options.architecture)}")
 
 
 if __name__ == "__main__":

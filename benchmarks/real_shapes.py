@@ -11,7 +11,6 @@ trained models; here they are an input, not a result. All speeds of one table co
 from __future__ import annotations
 
 import argparse
-import copy
 import gc
 import json
 import platform
@@ -314,10 +313,7 @@ CHANGES_ROWS = (1, 16)
 
 
 def changes(model: Model, context: int) -> dict[str, dict[str, float]]:
-    """What each step to the product's pass on CUDA gave: milliseconds of a synchronised pass by rows. Packs `model`.
-
-    The steps on the kernels are interleaved, call by call; those on MLX alone come first, each on its own.
-    """
+    """What each step to the product's pass on CUDA gave: milliseconds of a synchronised pass by rows. Packs `model`."""
     if not mx.cuda.is_available():
         return {}
     found = {"MLX": {str(rows): pass_milliseconds(model, rows, context) for rows in CHANGES_ROWS}}
@@ -325,51 +321,11 @@ def changes(model: Model, context: int) -> dict[str, dict[str, float]]:
     pack(model)
     found["MLX, packed"] = {str(rows): pass_milliseconds(model, rows, context) for rows in CHANGES_ROWS}
     fused = fused_pass.fused_pass(model)
-    if fused is None:
-        return found
-    from_host = copy.copy(fused)
-    from_host._positions = _HostPositions()
-    steps = {
-        "kernels": (from_host, False, len(model.layers) + 1),
-        "kernels, compiled": (from_host, True, len(model.layers) + 1),
-        "kernels, compiled, positions on the device": (fused, True, len(model.layers) + 1),
-        "all, handed over every few layers": (fused, True, fused_pass._QUEUED_LAYERS),
-    }
-    for rows in CHANGES_ROWS:
-        cache = filled_cache(model, context)
-        ids = mx.ones((rows,), dtype=mx.int32)
-        times: dict[str, list[float]] = {name: [] for name in steps}
-        for _ in range(REPEATS + 2):
-            for name, step in steps.items():
-                with _pass_of(model, *step):
-                    start = time.perf_counter()
-                    mx.eval(mx.argmax(run_pass(model, [Block(cache, ids)])[0], axis=-1))
-                    times[name].append(1e3 * (time.perf_counter() - start))
-        for name, all_times in times.items():
-            found.setdefault(name, {})[str(rows)] = statistics.median(all_times[2:])
-    return found
-
-
-class _HostPositions:
-    """Stands for the table of positions: each offset comes from the host's memory."""
-
-    def __getitem__(self, at: slice) -> mx.array:
-        return mx.array([at.start], dtype=mx.int32)
-
-
-@contextmanager
-def _pass_of(model: Model, fused: Any, compiled: bool, queued: int) -> Iterator[None]:
-    kept = fused_pass._QUEUED_LAYERS
-    fused_pass._QUEUED_LAYERS = queued
-    model.model.fused, model.fused_head = fused, fused.head
-    if not compiled:
-        mx.disable_compile()
-    try:
-        yield
-    finally:
-        mx.enable_compile()
-        fused_pass._QUEUED_LAYERS = kept
+    if fused is not None:
+        model.model.fused, model.fused_head = fused, fused.head
+        found["kernels"] = {str(rows): pass_milliseconds(model, rows, context) for rows in CHANGES_ROWS}
         model.model.fused = model.fused_head = None
+    return found
 
 
 def _growing_milliseconds(model: Model, rows: int, context: int) -> float:

@@ -62,7 +62,6 @@ class LayerCache:
     @property
     def prefix(self) -> tuple[mx.array, mx.array]:
         """Keys and values [1, G, offset, D] of the verified tokens, once a block was staged."""
-        self._shared.settle()
         assert self.keys is not None and self.values is not None
         return self.keys[:, :, : self.offset], self.values[:, :, : self.offset]
 
@@ -74,7 +73,6 @@ class LayerCache:
         Args:
             like: a block [1, G, any, D] of the rows' shape and dtype.
         """
-        self._shared.settle()
         self._held = None
         start, end = self.offset, self.offset + rows
         keys, values = (_grown(a, like, start, end) for a in (self.keys, self.values))
@@ -94,10 +92,6 @@ class LayerCache:
             self._views = numpy_view(buffers[0]), numpy_view(buffers[1])
         return self._views
 
-    def written(self, result: mx.array) -> None:
-        """A pass whose result is `result` writes the buffers in place: it must be queued before they are read."""
-        self._shared.unsettled = result
-
     def disown(self) -> None:
         """Others may hold the buffers from now on."""
         self._own = None
@@ -113,7 +107,6 @@ class LayerCache:
 
     def _write(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         """Put rows behind the prefix; returns the buffers."""
-        self._shared.settle()
         # MLX writes into a buffer that nobody looks at, and else into a copy.
         self._views = None
         start, end = self.offset, self.offset + keys.shape[2]
@@ -170,7 +163,6 @@ class KVCache(Sequence[LayerCache]):
     def __init__(self, num_layers: int):
         self.offset = 0
         self.layers = [LayerCache(self) for _ in range(num_layers)]
-        self.unsettled: mx.array | None = None
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -194,14 +186,7 @@ class KVCache(Sequence[LayerCache]):
             # Who holds the buffers still counts on the rows that will be written again.
             self._disown()
 
-    def settle(self) -> None:
-        """Queue a pass that writes the buffers in place, before anything else reads or writes them."""
-        if self.unsettled is not None:
-            mx.async_eval(self.unsettled)
-            self.unsettled = None
-
     def _disown(self) -> None:
-        self.settle()
         for layer in self.layers:
             layer.disown()
 
@@ -223,7 +208,6 @@ class KVCache(Sequence[LayerCache]):
     @property
     def arrays(self) -> list[mx.array]:
         """Every buffer, for `mx.eval`."""
-        self.settle()
         return [a for layer in self.layers for a in (layer.keys, layer.values) if a is not None]
 
     @property

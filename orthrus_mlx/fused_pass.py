@@ -1,4 +1,4 @@
-"""The pass of a block on the CUDA kernels: eight launches a layer, no copy of the cache, one trace for all layers.
+"""The pass of a block on the CUDA kernels: all layers in one launch, no copy of the cache.
 
 What it replaces, layer by layer, is `TransformerBlock.parts`: the same arithmetic with the kernels' own order of sums.
 Every target pass of a model runs here or none, so that rule B holds between them (orthrus_mlx.exactness probes it).
@@ -7,7 +7,7 @@ Every target pass of a model runs here or none, so that rule B holds between the
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache, lru_cache
 
 import mlx.core as mx
@@ -20,28 +20,33 @@ from .kernels.layers import linear_weight
 from .model import AR, DIFFUSION, Model, Part, TransformerBlock
 from .trees import depths, paths
 
-_Arrays = tuple[mx.array, ...]
-
-_QUEUED_LAYERS = 4
-"""Layers between two hand-overs to the device, which works on them while the host prepares the next ones."""
-
 
 class FusedPass:
     """Runs the parts of a pass, one after the other. Built by `fused_pass`."""
 
     any_length = False
 
-    def __init__(self, model: Model, layers: dict[str, list[_Layer]], head: LinearWeight):
+    def __init__(
+        self, model: Model, shape: cuda.LayerShape, layers: dict[str, list[_LayerWeights]], head: LinearWeight
+    ):
         attention = model.layers[0].self_attn
         self._backbone = model.model
-        self._layers, self._head = layers, head
+        self._shape, self._head = shape, head
+        self._arrays = {view: [cuda.layer_arrays(*layer) for layer in weights] for view, weights in layers.items()}
+        self._group = cuda.layers_per_launch(len(model.layers), len(self._arrays[AR][0]))
+        eps, scale = model.args.rms_norm_eps, attention.scale
+        self._constants = {
+            (view, count): _on_device(cuda.settings(eps, scale, view == AR, count))
+            for view in layers
+            for count in range(1, self._group + 1)
+        }
         exponents = mx.arange(0, 1, 2 / attention.head_dim, dtype=mx.float32)
-        frequencies = attention.rope.scale * mx.power(attention.rope.base, -exponents)
-        self._shared = (frequencies, _on_device(cuda.settings(model.args.rms_norm_eps, attention.scale)))
+        self._frequencies = attention.rope.scale * mx.power(attention.rope.base, -exponents)
+        self._like = mx.zeros((1, attention.n_kv_heads, 0, attention.head_dim), model.model.norm.weight.dtype)
         # An offset is a slice of this: an array made from Python would stay in the host's memory, and every kernel
         # that reads it would wait for the bus.
         self._positions = mx.arange(model.args.context_length + cuda.MAX_ROWS, dtype=mx.int32)
-        mx.eval(self._shared, self._positions)
+        mx.eval(self._arrays, list(self._constants.values()), self._frequencies, self._positions)
 
     def takes(self, parts: Sequence[Part]) -> bool:
         """Whether `parts` are for the kernels: longer ones are prompts, which MLX reads faster."""
@@ -51,7 +56,7 @@ class FusedPass:
         """Hidden states [1, N, hidden] after the final norm, of embedded ids [1, N, hidden]."""
         rows = embedded[0]
         blocks = [self._part(rows[part.start : part.stop] if len(parts) > 1 else rows, part) for part in parts]
-        return (blocks[0] if len(blocks) == 1 else mx.concatenate(blocks))[None]
+        return self._backbone.norm(blocks[0] if len(blocks) == 1 else mx.concatenate(blocks))[None]
 
     def head(self, hidden: mx.array, drafts: bool = False) -> mx.array:
         """Logits [..., V] of hidden states [..., hidden], whether of `drafts` or not."""
@@ -62,74 +67,68 @@ class FusedPass:
 
     def layer(self, index: int, h: mx.array, part: Part) -> mx.array:
         """Layer `index` alone: hidden states [L, hidden] of a block."""
-        layer = self._layers[part.view][index]
-        return layer(h, self._where(part, h.shape[0]), part.cache[index].in_place(h.shape[0], layer.like), self._shared)
+        stored = part.cache[index].in_place(h.shape[0], self._like)
+        return self._run(h, part, [self._arrays[part.view][index]] * self._group, [stored] * self._group, 1)
 
     def _part(self, h: mx.array, part: Part) -> mx.array:
-        L = h.shape[0]
-        where = self._where(part, L)
-        for i, (layer, stored) in enumerate(zip(self._layers[part.view], part.cache, strict=True), start=1):
-            h = layer(h, where, stored.in_place(L, layer.like), self._shared)
-            if i % _QUEUED_LAYERS == 0:
-                mx.async_eval(h)
-        h = self._backbone.norm(h)
-        part.cache[0].written(h)
+        stored = [layer.in_place(h.shape[0], self._like) for layer in part.cache]
+        for start in range(0, len(stored), self._group):
+            group = slice(start, start + self._group)
+            h = self._run(h, part, self._arrays[part.view][group], stored[group], len(stored[group]))
         return h
 
-    def _where(self, part: Part, L: int) -> _Arrays:
+    def _run(
+        self,
+        h: mx.array,
+        part: Part,
+        arrays: Sequence[Sequence[mx.array]],
+        stored: Sequence[tuple[mx.array, mx.array]],
+        count: int,
+    ) -> mx.array:
+        """The first `count` of the layers that are given."""
         start = part.cache[0].offset
-        return self._positions[start : start + 1], *_geometry(part.parents or tuple(range(-1, L - 1)))
-
-
-class _Layer:
-    """One layer in one view."""
-
-    def __init__(self, layer: TransformerBlock, view: str, eps: float):
-        attention, mlp = layer.self_attn, layer.mlp
-        linears = [
-            _weight(attention, f"qkv_proj{view}"),
-            _weight(attention, f"o_proj{view}"),
-            _weight(mlp, "gate_up_proj"),
-            _weight(mlp, "down_proj"),
-        ]
-        norms = (
-            layer.input_layernorm.weight,
-            attention[f"q_norm{view}"].weight,
-            attention[f"k_norm{view}"].weight,
-            layer.post_attention_layernorm.weight,
+        depths, paths = _geometry(part.parents or tuple(range(-1, h.shape[0] - 1)))
+        return cuda.layers(
+            h,
+            self._shape,
+            arrays,
+            stored,
+            paths=paths,
+            depths=depths,
+            offset=self._positions[start : start + 1],
+            frequencies=self._frequencies,
+            constants=self._constants[part.view, count],
+            turns=_turns(),
         )
-        dtype = norms[0].dtype
-        if any(norm.dtype != dtype for norm in norms) or not all(cuda.supports(w, dtype) for w in linears):
-            raise _NotCovered
-        self._weights = [norms, *(tuple(a for a in (w.w, w.scales, w.biases) if a is not None) for w in linears)]
-        self._run = _compiled(tuple((w.group_size, w.bits) for w in linears), view == AR, eps)
-        self.like = mx.zeros((1, attention.n_kv_heads, 0, attention.head_dim), dtype)
-
-    def __call__(self, h: mx.array, where: _Arrays, stored: _Arrays, shared: _Arrays) -> mx.array:
-        return self._run(h, where, stored, shared, self._weights)
 
 
 @cache
-def _compiled(formats: tuple[tuple[int, int], ...], causal: bool, eps: float) -> Callable[..., mx.array]:
-    """A layer as a function of its weights, so that one trace serves all layers."""
-
-    def layer(h: mx.array, where: _Arrays, stored: _Arrays, shared: _Arrays, weights: list[_Arrays]) -> mx.array:
-        (offset, below, ways), (keys, values), (frequencies, constants) = where, stored, shared
-        (before, query_norm, key_norm, between), *arrays = weights
-        qkv, out, gate_up, down = (_rebuilt(a, *form) for a, form in zip(arrays, formats, strict=True))
-        x = cuda.linear(mx.fast.rms_norm(h, before, eps), qkv)
-        queries = cuda.rotate(x, query_norm, key_norm, frequencies, constants, below, offset, keys, values)
-        attended = cuda.attention(queries, keys, values, ways, offset, constants, causal=causal)
-        h = cuda.linear(attended, out, residual=h)
-        x = cuda.linear(mx.fast.rms_norm(h, between, eps), gate_up, gated=True)
-        return cuda.linear(x, down, residual=h)
-
-    return mx.compile(layer)
+def _turns() -> cuda.Turns:
+    return cuda.Turns()
 
 
-def _rebuilt(arrays: _Arrays, group_size: int, bits: int) -> LinearWeight:
-    scales, biases = arrays[1:] if len(arrays) == 3 else (None, None)
-    return LinearWeight(arrays[0], scales, biases, group_size, bits)
+_LayerWeights = tuple[list[LinearWeight], list[mx.array]]
+
+
+def _weights(layer: TransformerBlock, view: str) -> _LayerWeights:
+    """A layer's weights and norms in a view, in the order of `cuda.layer_arrays`."""
+    attention, mlp = layer.self_attn, layer.mlp
+    weights = [
+        _weight(attention, f"qkv_proj{view}"),
+        _weight(attention, f"o_proj{view}"),
+        _weight(mlp, "gate_up_proj"),
+        _weight(mlp, "down_proj"),
+    ]
+    norms = [
+        layer.input_layernorm.weight,
+        attention[f"q_norm{view}"].weight,
+        attention[f"k_norm{view}"].weight,
+        layer.post_attention_layernorm.weight,
+    ]
+    dtype = norms[0].dtype
+    if any(norm.dtype != dtype for norm in norms) or not all(cuda.supports(w, dtype) for w in weights):
+        raise _NotCovered
+    return weights, norms
 
 
 @lru_cache(maxsize=256)
@@ -144,8 +143,9 @@ def _geometry(parents: tuple[int, ...]) -> tuple[mx.array, mx.array]:
 
 
 def _on_device(a: mx.array) -> mx.array:
-    """What an operation computes lies in the device's memory; see `FusedPass`."""
-    return a + mx.zeros_like(a)
+    """`a` in the device's memory: what an operation computes lies there, if it has more than 8 bytes."""
+    flat = mx.concatenate([a.reshape(-1), mx.zeros((8,), a.dtype)])
+    return flat[: a.size].reshape(a.shape)
 
 
 class _NotCovered(Exception):
@@ -167,13 +167,28 @@ def fused_pass(model: Model) -> FusedPass | None:
     views = (AR, DIFFUSION) if model.args.has_diffusion_view else (AR,)
     head = model.model.embed_tokens if model.args.tie_word_embeddings else model.lm_head
     try:
-        layers = {view: [_Layer(layer, view, model.args.rms_norm_eps) for layer in model.layers] for view in views}
+        layers = {view: [_weights(layer, view) for layer in model.layers] for view in views}
     except _NotCovered:
         return None
     weight = linear_weight(head)
-    if weight is None or not cuda.supports(weight, model.model.norm.weight.dtype):
+    formats = {_format(w) for rows in layers.values() for weights, _ in rows for w in weights}
+    if weight is None or not cuda.supports(weight, model.model.norm.weight.dtype) or len(formats) > 1:
         return None
-    return FusedPass(model, layers, weight)
+    bits, group_size = formats.pop()
+    shape = cuda.LayerShape(
+        model.args.hidden_size,
+        layers[AR][0][0][3].shape[1],
+        attention.n_heads,
+        attention.n_kv_heads,
+        attention.head_dim,
+        bits,
+        group_size,
+    )
+    return FusedPass(model, shape, layers, weight)
+
+
+def _format(weight: LinearWeight) -> tuple[int, int]:
+    return (0, 0) if weight.scales is None else (weight.bits, weight.group_size)
 
 
 _TIMED_ROWS = (1, 16)

@@ -4,15 +4,24 @@
 #include <ucontext.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
+#include <cstdint>
 #include <cstring>
 #include <functional>
+#include <thread>
 #include <vector>
 
 using std::min;
 
 struct uint4 {
   unsigned x, y, z, w;
+};
+struct uint2 {
+  unsigned x, y;
+};
+struct float4 {
+  float x, y, z, w;
 };
 inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) {
   return {x, y, z, w};
@@ -53,29 +62,43 @@ struct Warp {
   float value[32], result[32][4];
 };
 
-static std::vector<Fiber> fibers;
-static std::vector<Warp> warps;
-static ucontext_t scheduler;
-static Index blockIdx, gridDim;
-static int current, barriers, waiting, alive;
+// Where threads of a block wait: all of them, or one of two teams of 128.
+struct Barrier {
+  int meetings = 0, waiting = 0;
+};
+
+// Blocks that wait for each other run at a time, each in a thread of the CPU; so these are each block's own.
+static thread_local std::vector<Fiber> fibers;
+static thread_local std::vector<Warp> warps;
+static thread_local ucontext_t scheduler;
+static thread_local Index blockIdx;
+static thread_local int current, alive;
+static thread_local Barrier everyone, teams[2];
+static Index gridDim;
 static std::function<void()> body;
 
 #define threadIdx (fibers[current].place)
-#define __shared__ static
+#define __shared__ static thread_local
 #define __device__
 
 static void others_run() {
   swapcontext(&fibers[current].context, &scheduler);
 }
-static void __syncthreads() {
-  const int mine = barriers;
-  if (++waiting == alive) {
-    waiting = 0;
-    barriers++;
+static void pass(Barrier& barrier, int threads) {
+  const int mine = barrier.meetings;
+  if (++barrier.waiting == threads) {
+    barrier.waiting = 0;
+    barrier.meetings++;
   }
-  while (barriers == mine) {
+  while (barrier.meetings == mine) {
     others_run();
   }
+}
+static void __syncthreads() {
+  pass(everyone, alive);
+}
+static void meet_team() {
+  pass(teams[threadIdx.x / 128], 128);
 }
 static void meet(Warp& warp, const std::function<void()>& last) {
   const int mine = warp.meetings;
@@ -92,41 +115,70 @@ static void fiber() {
   body();
   fibers[current].done = true;
   alive--;
-  if (alive > 0 && waiting == alive) {
-    waiting = 0;
-    barriers++;
+  if (alive > 0 && everyone.waiting == alive) {
+    everyone.waiting = 0;
+    everyone.meetings++;
   }
   others_run();
 }
-static void launch(Index grid, int threads, std::function<void()> kernel) {
-  body = kernel;
-  gridDim = grid;
+static void run_block(Index place, int threads) {
+  blockIdx = place;
   warps.assign(threads / 32, Warp());
   fibers.resize(threads);
-  for (int block = 0; block < grid.x * grid.y * grid.z; block++) {
-    blockIdx = {block % grid.x, block / grid.x % grid.y, block / grid.x / grid.y};
-    alive = threads;
-    waiting = 0;
-    for (int i = 0; i < threads; i++) {
-      Fiber& one = fibers[i];
-      one.stack.resize(64 << 10);
-      getcontext(&one.context);
-      one.context.uc_stack.ss_sp = one.stack.data();
-      one.context.uc_stack.ss_size = one.stack.size();
-      one.context.uc_link = nullptr;
-      one.done = false;
-      one.place = {i, 0, 0};
-      makecontext(&one.context, fiber, 0);
-    }
-    while (alive > 0) {
-      for (current = 0; current < threads; current++) {
-        if (!fibers[current].done) {
-          swapcontext(&scheduler, &fibers[current].context);
-        }
+  everyone = teams[0] = teams[1] = Barrier();
+  alive = threads;
+  for (int i = 0; i < threads; i++) {
+    Fiber& one = fibers[i];
+    one.stack.resize(64 << 10);
+    getcontext(&one.context);
+    one.context.uc_stack.ss_sp = one.stack.data();
+    one.context.uc_stack.ss_size = one.stack.size();
+    one.context.uc_link = nullptr;
+    one.done = false;
+    one.place = {i, 0, 0};
+    makecontext(&one.context, fiber, 0);
+  }
+  while (alive > 0) {
+    for (current = 0; current < threads; current++) {
+      if (!fibers[current].done) {
+        swapcontext(&scheduler, &fibers[current].context);
       }
     }
   }
 }
+static void launch(Index grid, int threads, std::function<void()> kernel) {
+  body = kernel;
+  gridDim = grid;
+  std::vector<std::thread> blocks;
+  for (int block = 0; block < grid.x * grid.y * grid.z; block++) {
+    const Index place{block % grid.x, block / grid.x % grid.y, block / grid.x / grid.y};
+    blocks.emplace_back(run_block, place, threads);
+  }
+  for (std::thread& block : blocks) {
+    block.join();
+  }
+}
+
+// As in `tiles.cuh`.
+struct Meeting {
+  unsigned* counter;
+  unsigned before;
+
+  void arrive() {
+    __syncthreads();
+    if (threadIdx.x == 0) {
+      before = std::atomic_ref(*counter).fetch_add(blockIdx.x == 0 ? 0x80000000u - (gridDim.x - 1) : 1u);
+    }
+  }
+  void wait() {
+    if (threadIdx.x == 0) {
+      while (((std::atomic_ref(*counter).load() ^ before) & 0x80000000u) == 0) {
+        std::this_thread::yield();
+      }
+    }
+    __syncthreads();
+  }
+};
 
 // Warp functions and `tiles.cuh` ---------------------------------------------------------------------
 
@@ -149,6 +201,8 @@ struct Pair;
 
 template <>
 struct Pair<__nv_bfloat16> {
+  static float low(unsigned pair) { return widened(pair & 0xffff); }
+  static float high(unsigned pair) { return widened(pair >> 16); }
   static unsigned pack(float low, float high) { return narrowed(low) | static_cast<unsigned>(narrowed(high)) << 16; }
   // The places of PTX's mma.m16n8k16: lane 4 g + t.
   static void multiply(
@@ -211,6 +265,13 @@ inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selector) {
     found |= static_cast<unsigned>(bytes[selector >> 4 * i & 7]) << 8 * i;
   }
   return found;
+}
+inline void prefetch(const char*, int) {}
+inline float __fmul_rn(float a, float b) {
+  return a * b;
+}
+inline float __fadd_rn(float a, float b) {
+  return a + b;
 }
 inline float rsqrtf(float value) {
   return 1 / std::sqrt(value);

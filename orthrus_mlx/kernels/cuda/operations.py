@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -12,18 +16,14 @@ import mlx.core as mx
 from ..linear import LinearWeight
 
 MAX_ROWS = 32
-CHUNK = 128
-"""Keys per thread block of `attention.cu`."""
 
-_ROW_TILES = (1, 2, 4)
-
-_FEW_BLOCKS = 264
-"""Thread blocks below which a linear layer spreads K over 16 warps instead of 8: two for each of an H100's 132
-multiprocessors keep enough loads in flight."""
+_THREADS = 256
+_PARAMETERS = 440
+"""Most arrays of layers that a launch may be given: CUDA before 12.1 takes 4 KiB of parameters."""
 
 
 def supports(weight: LinearWeight, dtype: mx.Dtype) -> bool:
-    """True if `linear` takes `weight` with inputs of `dtype`: 16-bit floats, dense or affine 4-bit."""
+    """True if the kernels take `weight` with inputs of `dtype`: 16-bit floats, dense or affine 4-bit."""
     N, K = weight.shape
     if dtype not in (mx.bfloat16, mx.float16) or N % 32:
         return False
@@ -33,137 +33,187 @@ def supports(weight: LinearWeight, dtype: mx.Dtype) -> bool:
     return settled and weight.scales.dtype == dtype and K % 128 == 0
 
 
-def linear(x: mx.array, weight: LinearWeight, *, residual: mx.array | None = None, gated: bool = False) -> mx.array:
-    """x [L, K] W^T -> [L, N], L <= 32.
-
-    Args:
-        residual: [L, N], added to the product.
-        gated: W is [gate; up], and the result is silu(x gate^T) * (x up^T) [L, N / 2].
-    """
-    M = x.shape[0]
-    N, _ = weight.shape
-    width = N // 2 if gated else N
-    tiles = 2 if not gated and width // 32 >= _FEW_BLOCKS else 1
-    warps = 16 if not gated and tiles == 1 and width // 16 <= _FEW_BLOCKS else 8
+def linear(x: mx.array, weight: LinearWeight) -> mx.array:
+    """x [L, K] W^T -> [L, N], L <= 32."""
     dense = weight.scales is None
-    run = _kernel("linear", ("x", "w", "scales", "biases", "residual"), ("y",))
-    (y,) = run(
-        inputs=[
-            x,
-            weight.w,
-            x if dense else weight.scales,
-            x if dense else weight.biases,
-            x if residual is None else residual,
-        ],
+    (y,) = _kernel("linear", ("x", "w", "scales", "biases"), ("y",))(
+        inputs=[x, weight.w, x if dense else weight.scales, x if dense else weight.biases],
         template=[
             ("T", x.dtype),
-            ("M_TILES", next(t for t in _ROW_TILES if 8 * t >= M)),
-            ("N_TILES", tiles),
-            ("WARPS", warps),
-            ("GATED", gated),
-            ("RESIDUAL", residual is not None),
             ("BITS", 0 if dense else weight.bits),
             ("GROUP", weight.group_size),
         ],
-        grid=(width // (16 * tiles) * 32 * warps, 1, 1),
-        threadgroup=(32 * warps, 1, 1),
-        output_shapes=[(M, width)],
+        grid=(min(multiprocessors(), weight.shape[0] // 32) * _THREADS, 1, 1),
+        threadgroup=(_THREADS, 1, 1),
+        output_shapes=[(x.shape[0], weight.shape[0])],
         output_dtypes=[x.dtype],
     )
     return y
 
 
-def settings(eps: float, scale: float) -> mx.array:
-    """What `rotate` and `attention` need to know of a model: the norms' epsilon and the factor on the scores."""
-    return mx.array([eps, scale * math.log2(math.e)], dtype=mx.float32)
+def settings(eps: float, scale: float, causal: bool, layers: int) -> mx.array:
+    """What `layers` needs to know: the norms' epsilon, the factor on the scores, the mask, how many layers to run."""
+    return mx.array([eps, scale * math.log2(math.e), float(causal), layers], dtype=mx.float32)
 
 
-def rotate(
-    qkv: mx.array,
-    query_weight: mx.array,
-    key_weight: mx.array,
-    frequencies: mx.array,
-    constants: mx.array,
+@dataclass(frozen=True)
+class LayerShape:
+    """What all layers of a model have in common."""
+
+    hidden: int
+    inner: int
+    query_heads: int
+    kv_heads: int
+    head_dim: int
+    bits: int
+    """0: dense."""
+    group_size: int
+
+
+def layer_arrays(weights: Sequence[LinearWeight], norms: Sequence[mx.array]) -> list[mx.array]:
+    """A layer's arrays in the order that `layers` takes.
+
+    Args:
+        weights: q/k/v, output, gate/up and down projection.
+        norms: before attention, of queries, of keys, before the MLP.
+    """
+    parts = [a for weight in weights for a in (weight.w, weight.scales, weight.biases) if a is not None]
+    return [mx.contiguous(a) for a in (*parts, *norms)]
+
+
+def layers_per_launch(count: int, arrays: int) -> int:
+    """How many of `count` layers, of `arrays` arrays each, one launch takes: all, or equal parts."""
+    launches = -(-count * (arrays + 2) // _PARAMETERS)
+    return -(-count // launches)
+
+
+class Turns:
+    """Puts launches of `layers` one behind the other, as each waits for all of its own thread blocks."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        # MLX keeps arrays of up to 8 bytes in the host's memory.
+        self.meeting = mx.zeros((32,), dtype=mx.uint32)
+        self.last = mx.zeros((32,), dtype=mx.uint32)
+
+
+def layers(
+    h: mx.array,
+    shape: LayerShape,
+    arrays: Sequence[Sequence[mx.array]],
+    stored: Sequence[tuple[mx.array, mx.array]],
+    *,
+    paths: mx.array,
     depths: mx.array,
     offset: mx.array,
-    keys: mx.array,
-    values: mx.array,
+    frequencies: mx.array,
+    constants: mx.array,
+    turns: Turns,
 ) -> mx.array:
-    """Queries [H, L, D] of projections [L, (H + 2 G) D]; keys and values go into the cache, IN PLACE.
+    """Hidden states [L, hidden] of a block's rows behind some layers, L <= 32, queued; the cache is written IN PLACE.
 
     Args:
-        query_weight, key_weight: [D], of the heads' norms.
-        frequencies: float32 [D / 2], radians per position.
-        constants: from `settings`.
+        h: [L, hidden].
+        arrays: per layer, from `layer_arrays`; no more layers than `layers_per_launch`.
+        stored: the cache's buffers per layer, keys and values [1, G, capacity, D]: rows below `offset` are the prefix,
+            rows offset .. offset + L - 1 are written. MLX does not know: whatever reads them must depend on the result.
+        paths: int32 [P, S], the block's rows on each path from the root, -1 behind a path's end. A chain is one path.
         depths: int32 [L], the rows' positions behind `offset`.
         offset: int32 [1], the block's first position and first row in the buffers.
-        keys, values: the cache's buffers [1, G, capacity, D]; rows offset .. offset + L - 1 are written. MLX does not
-            know: whatever reads them must depend on the result.
-    """
-    L, (_, G, _, D) = qkv.shape[0], keys.shape
-    heads = qkv.shape[1] // D
-    H = heads - 2 * G
-    names = ("qkv", "query_weight", "key_weight", "frequencies", "settings", "depths", "offset", "keys", "values")
-    (queries,) = _kernel("rotate", names, ("queries",))(
-        inputs=[qkv, query_weight, key_weight, frequencies, constants, depths, offset, keys, values],
-        template=[("T", qkv.dtype), ("H", H), ("G", G), ("D", D)],
-        grid=(-(-L * heads // 4) * 128, 1, 1),
-        threadgroup=(128, 1, 1),
-        output_shapes=[(H, L, D)],
-        output_dtypes=[qkv.dtype],
-    )
-    return queries
-
-
-def attention(
-    queries: mx.array,
-    keys: mx.array,
-    values: mx.array,
-    paths: mx.array,
-    offset: mx.array,
-    constants: mx.array,
-    *,
-    causal: bool,
-) -> mx.array:
-    """Attention [L, H D] of a block's queries [H, L, D] over the prefix and the block, whose rows are in the cache.
-
-    Args:
-        keys, values: the cache's buffers [1, G, capacity, D]; rows below `offset` are the prefix, the block follows.
-        paths: int32 [P, S], the block's rows on each path from the root, -1 behind a path's end. A chain is one path.
-        offset: int32 [1].
+        frequencies: float32 [D / 2], radians per position.
         constants: from `settings`.
-        causal: a row sees its path's rows up to itself; otherwise all of them.
     """
-    (H, L, D), (_, G, capacity, _), (P, S) = queries.shape, keys.shape, paths.shape
-    repeats, chunks = H // G, -(-capacity // CHUNK)
-    rows = repeats * S
-    attend = _kernel(
-        "attention",
-        ("queries", "keys", "values", "paths", "offset", "settings"),
-        ("chunk_sums", "chunk_peaks", "chunk_masses"),
-    )
-    sums, peaks, masses = attend(
-        inputs=[queries, keys, values, paths, offset, constants],
-        template=[("T", queries.dtype), ("D", D), ("REPEATS", repeats), ("CAUSAL", causal)],
-        grid=(chunks * 128, G, P * -(-rows // 16)),
-        threadgroup=(128, 1, 1),
-        output_shapes=[(P, G, chunks, rows, D), (P, G, chunks, rows), (P, G, chunks, rows)],
-        output_dtypes=[mx.float32] * 3,
-    )
-    (y,) = _kernel("merge", ("sums", "peaks", "masses", "paths", "offset"), ("y",))(
-        inputs=[sums, peaks, masses, paths, offset],
-        template=[("T", queries.dtype), ("D", D), ("REPEATS", repeats), ("G", G)],
-        grid=(-(-P * G * rows // 4) * 128, 1, 1),
-        threadgroup=(128, 1, 1),
-        output_shapes=[(L, H * D)],
-        output_dtypes=[queries.dtype],
-    )
+    L, (P, S) = h.shape[0], paths.shape
+    G, D = shape.kv_heads, shape.head_dim
+    repeats = shape.query_heads // G
+    rows, chunks = repeats * S, chunks_for(stored[0][0].shape[2])
+    names = [f"stored_{kind}_{i}" for i in range(len(stored)) for kind in ("keys", "values")]
+    names += [f"array_{layer}_{i}" for layer in range(len(arrays)) for i in range(len(arrays[0]))]
+    names += ["h", "paths", "depths", "offset", "frequencies", "settings", "meeting", "last"]
+    outputs = ("y", "done", "qkv", "queries", "attended", "inner", "squares")
+    run = _kernel("layers", tuple(names), (*outputs, "chunk_sums", "chunk_peaks", "chunk_masses"))
+    with turns.lock:
+        y, done, *_ = run(
+            inputs=[a for pair in stored for a in pair]
+            + [a for layer in arrays for a in layer]
+            + [h, paths, depths, offset, frequencies, constants, turns.meeting, turns.last],
+            template=[
+                ("T", h.dtype),
+                ("HIDDEN", shape.hidden),
+                ("INNER", shape.inner),
+                ("G", G),
+                ("REPEATS", repeats),
+                ("D", D),
+                ("BITS", shape.bits),
+                ("GROUP", shape.group_size),
+                ("LAYERS", len(arrays)),
+                ("FIELDS", len(arrays[0])),
+            ],
+            grid=(multiprocessors() * _THREADS, 1, 1),
+            threadgroup=(_THREADS, 1, 1),
+            output_shapes=[
+                (L, shape.hidden),
+                turns.last.shape,
+                (L, (shape.query_heads + 2 * G) * D),
+                (shape.query_heads, L, D),
+                (L, shape.query_heads * D),
+                (L, shape.inner),
+                (L, shape.hidden // 16),
+                (P, G, chunks, rows, D),
+                (P, G, chunks, rows),
+                (P, G, chunks, rows),
+            ],
+            output_dtypes=[h.dtype, mx.uint32, *[h.dtype] * 4, *[mx.float32] * 4],
+        )
+        # At once: the next launch, which waits for this one, may be another thread's.
+        mx.async_eval(y, done)
+        turns.last = done
     return y
+
+
+def chunks_for(keys: int) -> int:
+    """Chunks that `attention.cuh` cuts `keys` keys into."""
+    if keys <= 4096:
+        return -(-keys // 128)
+    return 32 + -(-(keys - 4096) // 256) if keys <= 8192 else 48 + -(-(keys - 8192) // 512)
+
+
+@cache
+def multiprocessors() -> int:
+    """Of the device that MLX uses; a launch of as many thread blocks has them all on the device at a time."""
+    driver, count, device = ctypes.CDLL("libcuda.so.1"), ctypes.c_int(), ctypes.c_int()
+    attribute = 16  # CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
+    if (
+        driver.cuInit(0)
+        or driver.cuDeviceGet(ctypes.byref(device), 0)
+        or driver.cuDeviceGetAttribute(ctypes.byref(count), attribute, device)
+    ):
+        raise RuntimeError("the CUDA driver does not say how many multiprocessors the device has")
+    return count.value
 
 
 @cache
 def _text(file: str) -> str:
     return (resources.files(__package__) / file).read_text()
+
+
+def header() -> str:
+    """Functions that the kernels call, without those of `tiles.cuh`."""
+    return "\n".join(_text(f"{name}.cuh") for name in ("product", "rotate", "attention"))
+
+
+def body(name: str, inputs: Sequence[str]) -> str:
+    """A kernel's text."""
+    if name != "layers":
+        return _text(f"{name}.cu")
+    lines = ["__shared__ const void* arrays_at[LAYERS * FIELDS];", "__shared__ const T* stored_at[LAYERS * 2];"]
+    for prefix, table in (("array_", "arrays_at"), ("stored_", "stored_at")):
+        arrays = [name for name in inputs if name.startswith(prefix)]
+        # By the first threads of all warps: one alone would be at it for microseconds.
+        for warp in range(_THREADS // 32):
+            mine = [f"{table}[{i}] = {array};" for i, array in enumerate(arrays) if i % (_THREADS // 32) == warp]
+            lines += [f"if (threadIdx.x == {32 * warp}) {{", *mine, "}"]
+    return "\n".join([*lines, "__syncthreads();", _text("layers.cu")])
 
 
 @cache
@@ -173,6 +223,6 @@ def _kernel(name: str, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Any
         name=f"orthrus_{name}",
         input_names=list(inputs),
         output_names=list(outputs),
-        source=_text(f"{name}.cu"),
-        header=_text("tiles.cuh"),
+        source=body(name, inputs),
+        header=_text("tiles.cuh") + header(),
     )

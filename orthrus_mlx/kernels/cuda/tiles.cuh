@@ -1,4 +1,4 @@
-// 16x8x16 matrix tiles of a warp (PTX mma.m16n8k16), and vectors of 8 values.
+// 16x8x16 matrix tiles of a warp (PTX mma.m16n8k16), vectors of 8 values, and where threads wait for each other.
 //
 // Lane l = 4 g + t holds row g and row g + 8 of A, column g of B, and of the sums: rows g, g + 8, columns 2 t, 2 t + 1.
 // A product sums over k, so k may be numbered at will if A and B agree: a lane takes 8 neighbouring values of a row
@@ -13,6 +13,8 @@ struct Pair;
 
 template <>
 struct Pair<__nv_bfloat16> {
+  static __device__ float low(unsigned pair) { return __uint_as_float(pair << 16); }
+  static __device__ float high(unsigned pair) { return __uint_as_float(pair & 0xffff0000u); }
   static __device__ unsigned pack(float low, float high) {
     __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
     return *reinterpret_cast<unsigned*>(&pair);
@@ -28,6 +30,8 @@ struct Pair<__nv_bfloat16> {
 
 template <>
 struct Pair<__half> {
+  static __device__ float low(unsigned pair) { return __low2float(*reinterpret_cast<__half2*>(&pair)); }
+  static __device__ float high(unsigned pair) { return __high2float(*reinterpret_cast<__half2*>(&pair)); }
   static __device__ unsigned pack(float low, float high) {
     __half2 pair = __floats2half2_rn(low, high);
     return *reinterpret_cast<unsigned*>(&pair);
@@ -57,4 +61,49 @@ __device__ uint4 load_8(const T* from, bool valid) {
 template <typename T>
 __device__ uint4 stream_16_bytes(const T* from) {
   return __ldcs(reinterpret_cast<const uint4*>(from));
+}
+
+// Has `bytes` bytes, a multiple of 16, brought into the second-level cache.
+__device__ inline void prefetch(const char* from, int bytes) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
+#else
+  for (int i = 0; i < bytes; i += 128) {
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(from + i) : "memory");
+  }
+#endif
+}
+
+// Where all thread blocks of a launch wait for each other; what one wrote before, all read after. The counter's top bit
+// turns when the last has arrived, and its other bits are zero again.
+struct Meeting {
+  unsigned* counter;
+  unsigned before;
+
+  __device__ void arrive() {
+    __syncthreads();
+    if (threadIdx.x == 0) {
+      __threadfence();
+      before = atomicAdd(counter, blockIdx.x == 0 ? 0x80000000u - (gridDim.x - 1) : 1u);
+    }
+  }
+  __device__ void wait() {
+    if (threadIdx.x == 0) {
+      unsigned now, polls = 0;
+      do {
+        asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(now) : "l"(counter) : "memory");
+        // Some ten seconds: blocks that are not all on the device would wait for ever.
+        if (++polls == 1u << 24) {
+          __trap();
+        }
+      } while (((now ^ before) & 0x80000000u) == 0);
+      __threadfence();
+    }
+    __syncthreads();
+  }
+};
+
+// The 128 threads of a team, of which a thread block has two.
+__device__ inline void meet_team() {
+  asm volatile("bar.sync %0, 128;" ::"r"(1 + threadIdx.x / 128) : "memory");
 }

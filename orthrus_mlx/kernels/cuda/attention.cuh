@@ -1,0 +1,358 @@
+// Attention of a block over the cache. Four warps, a team, take a chunk of the keys, one key/value head, one path of the
+// block and 16 of its query rows; of each 128 keys a warp takes 32.
+//
+// Keys stand at absolute positions in chunks, warps and tiles, a key that a row may not see adds exact zeros, and pieces
+// are joined in ascending order: a row's bits depend on its query and the keys that it sees, nothing else.
+//
+// paths [P, S]: the block's rows on each path from the root, -1 behind its end; position offset + i on a path holds the
+// cache's row offset + paths[p][i]. A query row is (head of the group, i). Rows on several paths get the same bits.
+
+// Chunks of 128 keys, of 256 from position 4,096 on and of 512 from 8,192 on: many for a short context, which few
+// thread blocks would read slowly, and not too many to join for a long one.
+__device__ inline int chunk_start(int chunk) {
+  return chunk < 32 ? 128 * chunk : chunk < 48 ? 4096 + 256 * (chunk - 32) : 8192 + 512 * (chunk - 48);
+}
+__device__ inline int chunks_for(int keys) {
+  return keys <= 4096 ? (keys + 127) / 128 : keys <= 8192 ? 32 + (keys - 4096 + 255) / 256 : 48 + (keys - 8192 + 511) / 512;
+}
+
+// What all teams work on.
+template <typename T>
+struct Attended {
+  const T* queries;  // [H, L, D]
+  const T* keys;     // [G, capacity, D]
+  const T* values;
+  const int* paths;
+  int P, S, L, capacity, prefix, chunks;
+  float scale;  // times log2(e)
+  bool causal;
+  float *sums, *peaks, *masses;  // [P, G, chunks, rows, D] and without D
+  T* y;                          // [L, H D]
+};
+
+struct Team {
+  uint4 queries[16][20];  // rows of 16 vectors at most, four apart from the next: no two lanes meet in a bank
+  float piece[4][16][64 + 4];
+  float peaks[4][16], masses[4][16];
+};
+
+// The chunk's sums, peaks and masses; y itself where there is one chunk.
+template <typename T, int REPEATS, int G, int D>
+__device__ void attend(const Attended<T>& all, Team& team, int path, int head, int chunk, int group) {
+  constexpr int STEPS = D / 32, HALVES = D / 64;
+  const int S = all.S, rows = REPEATS * S, prefix = all.prefix, end = prefix + S;
+  const int thread = threadIdx.x % 128, lane = thread % 32, warp = thread / 32;
+  const int g = lane / 4, t = lane % 4;
+  const int* nodes = all.paths + path * S;
+  const T* key_rows = all.keys + (long long)head * all.capacity * D;
+  const T* value_rows = all.values + (long long)head * all.capacity * D;
+  auto cache_row = [&](int position) {
+    return position < prefix ? position : position < end && nodes[position - prefix] >= 0
+        ? prefix + nodes[position - prefix]
+        : -1;
+  };
+
+  // Read the queries, a warp for 32 dimensions
+  int step[2];
+#pragma unroll
+  for (int r = 0; r < 2; r++) {
+    const int row = 16 * group + g + 8 * r;
+    step[r] = row % S;
+    if (warp < STEPS) {
+      const int node = row < rows ? nodes[step[r]] : -1;
+      const T* from = all.queries + ((long long)(head * REPEATS + row / S) * all.L + node) * D;
+      team.queries[g + 8 * r][4 * warp + t] = load_8(from + 32 * warp + 8 * t, node >= 0);
+    }
+  }
+  meet_team();
+
+  float peak[2] = {-INFINITY, -INFINITY}, mass[2] = {0, 0};
+  // Column c of tile (half, j) is dimension 64 half + 8 c + j.
+  float sums[HALVES][8][4] = {};
+  const int stop = min(chunk_start(chunk + 1), end);
+  for (int base = chunk_start(chunk) + 32 * warp; base < stop; base += 128) {
+    // Scores of 32 keys, which are read all at once
+    const bool prefix_only = base + 32 <= prefix;
+    uint4 key[4][STEPS];
+    if (prefix_only) {
+      const T* first = key_rows + (long long)(base + g) * D + 8 * t;
+#pragma unroll
+      for (int n = 0; n < 4; n++) {
+#pragma unroll
+        for (int i = 0; i < STEPS; i++) {
+          key[n][i] = load_8(first + 8 * n * D + 32 * i, true);
+        }
+      }
+    } else {
+#pragma unroll
+      for (int n = 0; n < 4; n++) {
+        const int from = cache_row(base + 8 * n + g);
+#pragma unroll
+        for (int i = 0; i < STEPS; i++) {
+          key[n][i] = load_8(key_rows + (long long)from * D + 32 * i + 8 * t, from >= 0);
+        }
+      }
+    }
+    float scores[4][4] = {};
+#pragma unroll
+    for (int i = 0; i < STEPS; i++) {
+#pragma unroll
+      for (int n = 0; n < 4; n++) {
+        multiply_32<T>(scores[n], team.queries[g][4 * i + t], team.queries[g + 8][4 * i + t], key[n][i]);
+      }
+    }
+
+    // Read half of the values while the softmax is found
+    uint4 value[4][HALVES];
+    auto read_values = [&](int s) {
+      if (prefix_only) {
+        const T* first = value_rows + (long long)(base + 16 * s + 2 * t) * D + 8 * g;
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+#pragma unroll
+          for (int half = 0; half < HALVES; half++) {
+            value[i][half] = load_8(first + (i % 2 + 8 * (i / 2)) * D + 64 * half, true);
+          }
+        }
+      } else {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+          const int from = cache_row(base + 16 * s + 2 * t + i % 2 + 8 * (i / 2));
+#pragma unroll
+          for (int half = 0; half < HALVES; half++) {
+            value[i][half] = load_8(value_rows + (long long)from * D + 64 * half + 8 * g, from >= 0);
+          }
+        }
+      }
+    };
+    read_values(0);
+
+    // Softmax over them and those before
+    float top[2] = {peak[0], peak[1]}, factor[2];
+#pragma unroll
+    for (int n = 0; n < 4; n++) {
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+        const int position = base + 8 * n + 2 * t + i % 2;
+        const bool seen = position < prefix || (all.causal ? position - prefix <= step[i / 2] : position < end);
+        scores[n][i] = seen ? __fmul_rn(scores[n][i], all.scale) : -INFINITY;
+        top[i / 2] = fmaxf(top[i / 2], scores[n][i]);
+      }
+    }
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+      top[r] = fmaxf(top[r], __shfl_xor_sync(0xffffffffu, top[r], 1));
+      top[r] = fmaxf(top[r], __shfl_xor_sync(0xffffffffu, top[r], 2));
+      factor[r] = peak[r] == -INFINITY ? 0.0f : exp2f(peak[r] - top[r]);
+      peak[r] = top[r];
+#pragma unroll
+      for (int half = 0; half < HALVES; half++) {
+#pragma unroll
+        for (int j = 0; j < 8; j++) {
+          sums[half][j][2 * r] *= factor[r];
+          sums[half][j][2 * r + 1] *= factor[r];
+        }
+      }
+    }
+    float more[2] = {0, 0};
+#pragma unroll
+    for (int n = 0; n < 4; n++) {
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+        scores[n][i] = peak[i / 2] == -INFINITY ? 0.0f : exp2f(scores[n][i] - peak[i / 2]);
+        more[i / 2] = __fadd_rn(more[i / 2], scores[n][i]);
+      }
+    }
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+      more[r] += __shfl_xor_sync(0xffffffffu, more[r], 1);
+      more[r] += __shfl_xor_sync(0xffffffffu, more[r], 2);
+      mass[r] = fmaf(mass[r], factor[r], more[r]);
+    }
+
+    // Weigh the values
+#pragma unroll
+    for (int s = 0; s < 2; s++) {
+      const unsigned a0 = Pair<T>::pack(scores[2 * s][0], scores[2 * s][1]);
+      const unsigned a1 = Pair<T>::pack(scores[2 * s][2], scores[2 * s][3]);
+      const unsigned a2 = Pair<T>::pack(scores[2 * s + 1][0], scores[2 * s + 1][1]);
+      const unsigned a3 = Pair<T>::pack(scores[2 * s + 1][2], scores[2 * s + 1][3]);
+#pragma unroll
+      for (int half = 0; half < HALVES; half++) {
+#pragma unroll
+        for (int j = 0; j < 8; j++) {
+          unsigned words[4];
+#pragma unroll
+          for (int i = 0; i < 4; i++) {
+            const uint4& all_eight = value[i][half];
+            words[i] = j < 2 ? all_eight.x : j < 4 ? all_eight.y : j < 6 ? all_eight.z : all_eight.w;
+          }
+          const unsigned halves = j % 2 ? 0x7632 : 0x5410;
+          const unsigned b0 = __byte_perm(words[0], words[1], halves);
+          const unsigned b1 = __byte_perm(words[2], words[3], halves);
+          Pair<T>::multiply(sums[half][j], a0, a1, a2, a3, b0, b1);
+        }
+      }
+      if (s == 0) {
+        read_values(1);
+      }
+    }
+  }
+
+  // Join the warps in order; a lane's sums of a row and half are 16 neighbours
+  if (t == 0) {
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+      team.peaks[warp][g + 8 * r] = peak[r];
+    }
+  }
+  meet_team();
+  float factor[2];
+#pragma unroll
+  for (int r = 0; r < 2; r++) {
+    float top = -INFINITY;
+#pragma unroll
+    for (int w = 0; w < 4; w++) {
+      top = fmaxf(top, team.peaks[w][g + 8 * r]);
+    }
+    factor[r] = peak[r] == -INFINITY ? 0.0f : exp2f(peak[r] - top);
+    if (t == 0) {
+      team.masses[warp][g + 8 * r] = factor[r] * mass[r];
+    }
+  }
+  const long long place = ((long long)(path * G + head) * all.chunks + chunk) * rows;
+#pragma unroll
+  for (int half = 0; half < HALVES; half++) {
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+#pragma unroll
+      for (int q = 0; q < 4; q++) {
+        const int column = q / 2, j = 4 * (q % 2);
+        float4 four;
+        four.x = factor[r] * sums[half][j][2 * r + column];
+        four.y = factor[r] * sums[half][j + 1][2 * r + column];
+        four.z = factor[r] * sums[half][j + 2][2 * r + column];
+        four.w = factor[r] * sums[half][j + 3][2 * r + column];
+        *reinterpret_cast<float4*>(&team.piece[warp][g + 8 * r][16 * t + 4 * q]) = four;
+      }
+    }
+    meet_team();
+#pragma unroll
+    for (int i = thread; i < 16 * 16; i += 128) {
+      const int r = i / 16, d = 4 * (i % 16), row = 16 * group + r, node = row < rows ? nodes[row % S] : -1;
+      if (node >= 0) {
+        float4 sum = {0, 0, 0, 0};
+        float weight = 0;
+#pragma unroll
+        for (int w = 0; w < 4; w++) {
+          const float4 four = *reinterpret_cast<const float4*>(&team.piece[w][r][d]);
+          sum.x += four.x;
+          sum.y += four.y;
+          sum.z += four.z;
+          sum.w += four.w;
+          weight += team.masses[w][r];
+        }
+        if (all.chunks == 1) {
+          uint2 packed;
+          packed.x = Pair<T>::pack(sum.x / weight, sum.y / weight);
+          packed.y = Pair<T>::pack(sum.z / weight, sum.w / weight);
+          T* to = all.y + ((long long)node * G * REPEATS + head * REPEATS + row / S) * D + 64 * half + d;
+          *reinterpret_cast<uint2*>(to) = packed;
+        } else {
+          *reinterpret_cast<float4*>(&all.sums[(place + row) * D + 64 * half + d]) = sum;
+          if (half == 0 && d == 0) {
+            all.peaks[place + row] =
+                fmaxf(fmaxf(team.peaks[0][r], team.peaks[1][r]), fmaxf(team.peaks[2][r], team.peaks[3][r]));
+            all.masses[place + row] = weight;
+          }
+        }
+      }
+    }
+    meet_team();
+  }
+}
+
+// A team's units: all chunks of all paths and heads, the longest first.
+template <typename T, int REPEATS, int G, int D>
+struct Units {
+  const Attended<T>& all;
+  int groups, count, unit;
+
+  __device__ explicit Units(const Attended<T>& all)
+      : all(all), groups((REPEATS * all.S + 15) / 16), count(all.P * G * all.chunks * groups) {
+    const int team = threadIdx.x / 128;
+    // Two groups of query rows read the same keys: the teams of one thread block take them. Else units are spread.
+    unit = groups > 1 ? 2 * blockIdx.x + team : blockIdx.x + gridDim.x * team;
+  }
+  __device__ int group() const { return unit % groups; }
+  __device__ int head() const { return unit / groups % G; }
+  __device__ int path() const { return unit / groups / G % all.P; }
+  __device__ int chunk() const { return all.chunks - 1 - unit / groups / G / all.P; }
+  __device__ bool there() const { return unit < count; }
+  __device__ void next() { unit += 2 * gridDim.x; }
+
+  // Has the unit's keys and values brought nearer.
+  __device__ void prefetch_cache() const {
+    if (there() && threadIdx.x % 128 == 32) {
+      const int start = chunk_start(chunk()), stop = min(chunk_start(chunk() + 1), all.prefix);
+      const long long first = ((long long)head() * all.capacity + start) * D;
+      if (start < stop) {
+        prefetch(reinterpret_cast<const char*>(all.keys + first), (stop - start) * D * sizeof(T));
+        prefetch(reinterpret_cast<const char*>(all.values + first), (stop - start) * D * sizeof(T));
+      }
+    }
+  }
+};
+
+template <typename T, int REPEATS, int G, int D>
+__device__ void attend_all(Units<T, REPEATS, G, D>& units, Team (&teams)[2]) {
+  while (units.there()) {
+    const int path = units.path(), head = units.head(), chunk = units.chunk(), group = units.group();
+    units.next();
+    units.prefetch_cache();
+    attend<T, REPEATS, G, D>(units.all, teams[threadIdx.x / 128], path, head, chunk, group);
+  }
+}
+
+// Joins the chunks in ascending order. A warp per path, head, row and 32 dimensions.
+template <typename T, int REPEATS, int G, int D>
+__device__ void merge(const Attended<T>& all) {
+  constexpr int PARTS = D / 32;
+  const int rows = REPEATS * all.S, lane = threadIdx.x % 32, items = all.P * G * rows * PARTS;
+  for (int item = blockIdx.x + gridDim.x * (threadIdx.x / 32); item < items; item += gridDim.x * WARPS) {
+    const int part = item % PARTS, row = item / PARTS % rows, head = item / PARTS / rows % G, path = item / PARTS / rows / G;
+    const int node = all.paths[path * all.S + row % all.S];
+    if (node < 0) {
+      continue;
+    }
+    const long long first = (long long)(path * G + head) * all.chunks * rows + row;
+    float top = -INFINITY;
+    for (int c = lane; c < all.chunks; c += 32) {
+      top = fmaxf(top, all.peaks[first + (long long)c * rows]);
+    }
+#pragma unroll
+    for (int distance = 16; distance > 0; distance /= 2) {
+      top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, distance));
+    }
+    float total = 0, mass = 0;
+    for (int start = 0; start < all.chunks; start += 8) {
+      float factor[8], masses[8], sums[8];
+#pragma unroll
+      for (int i = 0; i < 8; i++) {
+        const bool there = start + i < all.chunks;
+        const long long from = first + (long long)(start + i) * rows;
+        factor[i] = there ? all.peaks[from] : -INFINITY;
+        masses[i] = there ? all.masses[from] : 0.0f;
+        sums[i] = there ? all.sums[from * D + 32 * part + lane] : 0.0f;
+      }
+#pragma unroll
+      for (int i = 0; i < 8; i++) {
+        factor[i] = factor[i] == -INFINITY ? 0.0f : exp2f(factor[i] - top);
+        mass = fmaf(factor[i], masses[i], mass);
+        total = fmaf(factor[i], sums[i], total);
+      }
+    }
+    all.y[((long long)node * G * REPEATS + head * REPEATS + row / all.S) * D + 32 * part + lane] =
+        static_cast<T>(total / mass);
+  }
+}

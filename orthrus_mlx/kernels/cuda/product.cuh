@@ -1,0 +1,234 @@
+// y = x W^T for up to ROWS rows of x: the weight's rows are the rows of the matrix tiles, x's rows are columns.
+//
+// A thread block takes units of 16 PANELS rows of W, its warps take fixed pieces of K in turn, and their sums are added
+// in the order of the warps; a column of a tile is computed without regard to its neighbours. So a row of y has the same
+// bits whatever rows travel with it. One kernel serves all row counts: two compilations may round differently.
+//
+// Weights are loaded DEPTH steps ahead, over the ends of units and before the wait for x: memory never rests.
+
+constexpr int WARPS = 8, THREADS = 32 * WARPS;
+constexpr int ROWS = 32, TILES = ROWS / 8;
+
+// Where a weight lies. BITS 0: T [N, K]; 4: affine groups of GROUP, unsigned [N, K / 8] and T [N, K / GROUP].
+template <typename T>
+struct Matrix {
+  const void* words;
+  const T* scales;
+  const T* biases;
+};
+
+// What a lane holds of a step, 64 values of k for each row of the tile or 128 in 4 bits: of rows g and g + 8 two times
+// 8 neighbouring values, or 32 of them in 4 bits, which share one scale.
+template <typename T, int PANELS, int BITS>
+struct Step {
+  static constexpr int WORDS = BITS == 0 ? 2 : 1, WIDTH = BITS == 0 ? 64 : 128;
+  uint4 words[PANELS][2][WORDS];
+  T scales[BITS == 0 ? 1 : PANELS][2], biases[BITS == 0 ? 1 : PANELS][2];
+};
+
+// 8 values of a row, normalised: rounded as the norm alone would.
+template <typename T>
+__device__ uint4 normalised(const uint4& values, float factor, const uint4& weights) {
+  const unsigned from[4] = {values.x, values.y, values.z, values.w};
+  const unsigned by[4] = {weights.x, weights.y, weights.z, weights.w};
+  unsigned to[4];
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    to[i] = Pair<T>::pack(
+        Pair<T>::low(from[i]) * factor * Pair<T>::low(by[i]), Pair<T>::high(from[i]) * factor * Pair<T>::high(by[i]));
+  }
+  return make_uint4(to[0], to[1], to[2], to[3]);
+}
+
+// Calls store(unit, n, m, totals[PANELS]) for n < 16 and m < M rounded up to 8, by all threads of a warp or none, with
+// totals[p] = row m of x times row `unit * spread + p * apart + n` of W, rounded to T.
+//
+// begin() is called once the first weights are on their way and returns x [M, K]: what it waits for is overlapped.
+// NORMED: rows of x are scaled by factors[m] and norm [K] first. pieces: shared, WARPS * PANELS * 16 * (ROWS + 1).
+template <typename T, int PANELS, int DEPTH, int BITS, int GROUP, bool NORMED, typename Begin, typename Store>
+__device__ void product(
+    const Matrix<T>& matrix,
+    int K,
+    int units,
+    int spread,
+    int apart,
+    int M,
+    const T* norm,
+    const float* factors,
+    float* pieces,
+    Begin begin,
+    Store store) {
+  using Held = Step<T, PANELS, BITS>;
+  constexpr int STRIDE = Held::WIDTH * WARPS, COLUMNS = ROWS + 1;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int g = lane / 4, t = lane % 4;
+  const int first = Held::WIDTH * warp, steps = (K + STRIDE - 1) / STRIDE;
+  const int mine = blockIdx.x < units ? (units - 1 - blockIdx.x) / gridDim.x + 1 : 0;
+  const int total = mine * steps, tiles = (M + 7) / 8;
+
+  // Fetch weights. Zeroed first: what is written on a condition alone would keep its registers for the whole kernel.
+  Held ring[DEPTH] = {};
+  int fetched = 0, fetched_step = 0, fetched_k = first;
+  long long fetched_row = (long long)blockIdx.x * spread + g;
+  auto fetch = [&](Held& held) {
+    if (fetched < total) {
+      if (fetched_k < K) {
+#pragma unroll
+        for (int p = 0; p < PANELS; p++) {
+#pragma unroll
+          for (int r = 0; r < 2; r++) {
+            const long long row = fetched_row + (long long)p * apart + 8 * r;
+            if constexpr (BITS == 0) {
+              const T* from = static_cast<const T*>(matrix.words) + row * K + fetched_k + 8 * t;
+              held.words[p][r][0] = stream_16_bytes(from);
+              held.words[p][r][1] = stream_16_bytes(from + 32);
+            } else {
+              const unsigned* from = static_cast<const unsigned*>(matrix.words) + row * (K / 8) + fetched_k / 8 + 4 * t;
+              held.words[p][r][0] = stream_16_bytes(from);
+              const long long group = row * (K / GROUP) + (fetched_k + 32 * t) / GROUP;
+              held.scales[p][r] = matrix.scales[group];
+              held.biases[p][r] = matrix.biases[group];
+            }
+          }
+        }
+      }
+      fetched++;
+      fetched_k += STRIDE;
+      if (++fetched_step == steps) {
+        fetched_step = 0;
+        fetched_k = first;
+        fetched_row += (long long)gridDim.x * spread;
+      }
+    }
+  };
+#pragma unroll
+  for (int s = 0; s < DEPTH; s++) {
+    fetch(ring[s]);
+  }
+  const T* x = begin();
+  float factor[TILES];
+#pragma unroll
+  for (int m = 0; m < TILES; m++) {
+    factor[m] = NORMED ? factors[8 * m + g] : 1.0f;
+  }
+
+  // Multiply
+  float sums[PANELS][TILES][4] = {};
+  auto multiply = [&](const uint4 (&low)[PANELS], const uint4 (&high)[PANELS], const uint4 (&columns)[TILES], int k) {
+    uint4 weights = make_uint4(0, 0, 0, 0);
+    if constexpr (NORMED) {
+      weights = load_8(norm + k, true);
+    }
+#pragma unroll
+    for (int m = 0; m < TILES; m++) {
+      if (m < tiles) {
+        const uint4 column = NORMED ? normalised<T>(columns[m], factor[m], weights) : columns[m];
+#pragma unroll
+        for (int p = 0; p < PANELS; p++) {
+          multiply_32<T>(sums[p][m], low[p], high[p], column);
+        }
+      }
+    }
+  };
+  auto take = [&](const Held& held, int k) {
+    uint4 low[PANELS], high[PANELS], columns[Held::WORDS][TILES];
+    auto read_columns = [&](int e, int at) {
+#pragma unroll
+      for (int m = 0; m < TILES; m++) {
+        const int row = 8 * m + g;
+        columns[e][m] = load_8(x + (long long)row * K + at, row < M);
+      }
+    };
+    if constexpr (BITS == 0) {
+#pragma unroll
+      for (int half = 0; half < 2; half++) {
+        read_columns(half, k + 32 * half + 8 * t);
+      }
+#pragma unroll
+      for (int half = 0; half < 2; half++) {
+#pragma unroll
+        for (int p = 0; p < PANELS; p++) {
+          low[p] = held.words[p][0][half];
+          high[p] = held.words[p][1][half];
+        }
+        multiply(low, high, columns[half], k + 32 * half + 8 * t);
+      }
+    } else {
+#pragma unroll
+      for (int word = 0; word < 4; word++) {
+        read_columns(0, k + 32 * t + 8 * word);
+#pragma unroll
+        for (int p = 0; p < PANELS; p++) {
+#pragma unroll
+          for (int r = 0; r < 2; r++) {
+            const uint4& all = held.words[p][r][0];
+            const unsigned packed = word == 0 ? all.x : word == 1 ? all.y : word == 2 ? all.z : all.w;
+            const float scale = static_cast<float>(held.scales[p][r]), bias = static_cast<float>(held.biases[p][r]);
+            unsigned pairs[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+              const float even = static_cast<float>(packed >> (8 * i) & 15u);
+              const float odd = static_cast<float>(packed >> (8 * i + 4) & 15u);
+              pairs[i] = Pair<T>::pack(fmaf(scale, even, bias), fmaf(scale, odd, bias));
+            }
+            (r == 0 ? low : high)[p] = make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
+          }
+        }
+        multiply(low, high, columns[0], k + 32 * t + 8 * word);
+      }
+    }
+  };
+
+  // Add the warps' sums in order
+  auto finish = [&](int unit) {
+#pragma unroll
+    for (int p = 0; p < PANELS; p++) {
+#pragma unroll
+      for (int m = 0; m < TILES; m++) {
+        if (m < tiles) {
+#pragma unroll
+          for (int i = 0; i < 4; i++) {
+            pieces[((warp * PANELS + p) * 16 + g + 8 * (i / 2)) * COLUMNS + 8 * m + 2 * t + i % 2] = sums[p][m][i];
+            sums[p][m][i] = 0;
+          }
+        }
+      }
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < 128 * tiles; i += THREADS) {
+      const int n = i % 16, m = i / 16;
+      float totals[PANELS];
+#pragma unroll
+      for (int p = 0; p < PANELS; p++) {
+        float sum = 0;
+#pragma unroll
+        for (int w = 0; w < WARPS; w++) {
+          sum += pieces[((w * PANELS + p) * 16 + n) * COLUMNS + m];
+        }
+        totals[p] = static_cast<float>(static_cast<T>(sum));
+      }
+      store(unit, n, m, totals);
+    }
+    __syncthreads();
+  };
+
+  int unit = blockIdx.x, step = 0, k = first;
+  for (int i = 0; i < total; i += DEPTH) {
+#pragma unroll
+    for (int s = 0; s < DEPTH; s++) {
+      if (i + s < total) {
+        if (k < K) {
+          take(ring[s], k);
+        }
+        fetch(ring[s]);
+        k += STRIDE;
+        if (++step == steps) {
+          finish(unit);
+          unit += gridDim.x;
+          step = 0;
+          k = first;
+        }
+      }
+    }
+  }
+}
