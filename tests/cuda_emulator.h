@@ -204,6 +204,10 @@ struct Pair<__nv_bfloat16> {
   static float low(unsigned pair) { return widened(pair & 0xffff); }
   static float high(unsigned pair) { return widened(pair >> 16); }
   static unsigned pack(float low, float high) { return narrowed(low) | static_cast<unsigned>(narrowed(high)) << 16; }
+  static unsigned affine(unsigned integers, unsigned scales, unsigned biases) {
+    return pack(std::fma(low(scales), float(integers & 15), low(biases)),
+                std::fma(high(scales), float(integers >> 16 & 15), high(biases)));
+  }
   // The places of PTX's mma.m16n8k16: lane 4 g + t.
   static void multiply(
       float (&sums)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1) {

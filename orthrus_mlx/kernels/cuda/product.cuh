@@ -40,6 +40,18 @@ __device__ uint4 normalised(const uint4& values, float factor, const uint4& weig
   return make_uint4(to[0], to[1], to[2], to[3]);
 }
 
+// 8 values in the order of weights unpacked from 4 bits: pairs of those four apart.
+__device__ inline uint4 as_unpacked(const uint4& values) {
+  return make_uint4(
+      __byte_perm(values.x, values.z, 0x5410), __byte_perm(values.x, values.z, 0x7632),
+      __byte_perm(values.y, values.w, 0x5410), __byte_perm(values.y, values.w, 0x7632));
+}
+
+template <typename T>
+__device__ unsigned twice(T value) {
+  return reinterpret_cast<const unsigned short&>(value) * 0x10001u;
+}
+
 // Calls store(unit, n, m, totals[PANELS]) for n < 16 and m < M rounded up to 8, by all threads of a warp or none, with
 // totals[p] = row m of x times row `unit * spread + p * apart + n` of W, rounded to T.
 //
@@ -122,7 +134,10 @@ __device__ void product(
 #pragma unroll
     for (int m = 0; m < TILES; m++) {
       if (m < tiles) {
-        const uint4 column = NORMED ? normalised<T>(columns[m], factor[m], weights) : columns[m];
+        uint4 column = NORMED ? normalised<T>(columns[m], factor[m], weights) : columns[m];
+        if constexpr (BITS == 4) {
+          column = as_unpacked(column);
+        }
 #pragma unroll
         for (int p = 0; p < PANELS; p++) {
           multiply_32<T>(sums[p][m], low[p], high[p], column);
@@ -154,6 +169,15 @@ __device__ void product(
         multiply(low, high, columns[half], k + 32 * half + 8 * t);
       }
     } else {
+      unsigned scales[PANELS][2], biases[PANELS][2];
+#pragma unroll
+      for (int p = 0; p < PANELS; p++) {
+#pragma unroll
+        for (int r = 0; r < 2; r++) {
+          scales[p][r] = twice(held.scales[p][r]);
+          biases[p][r] = twice(held.biases[p][r]);
+        }
+      }
 #pragma unroll
       for (int word = 0; word < 4; word++) {
         read_columns(0, k + 32 * t + 8 * word);
@@ -163,13 +187,10 @@ __device__ void product(
           for (int r = 0; r < 2; r++) {
             const uint4& all = held.words[p][r][0];
             const unsigned packed = word == 0 ? all.x : word == 1 ? all.y : word == 2 ? all.z : all.w;
-            const float scale = static_cast<float>(held.scales[p][r]), bias = static_cast<float>(held.biases[p][r]);
             unsigned pairs[4];
 #pragma unroll
             for (int i = 0; i < 4; i++) {
-              const float even = static_cast<float>(packed >> (8 * i) & 15u);
-              const float odd = static_cast<float>(packed >> (8 * i + 4) & 15u);
-              pairs[i] = Pair<T>::pack(fmaf(scale, even, bias), fmaf(scale, odd, bias));
+              pairs[i] = Pair<T>::affine(packed >> 4 * i & 0x000f000fu, scales[p][r], biases[p][r]);
             }
             (r == 0 ? low : high)[p] = make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
           }

@@ -8,6 +8,7 @@
 #define INFINITY __int_as_float(0x7f800000)
 #endif
 
+// Two values in 32 bits. affine: scale * integer + bias, rounded once, of the integers in bits 0 to 3 and 16 to 19.
 template <typename T>
 struct Pair;
 
@@ -18,6 +19,15 @@ struct Pair<__nv_bfloat16> {
   static __device__ unsigned pack(float low, float high) {
     __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
     return *reinterpret_cast<unsigned*>(&pair);
+  }
+  static __device__ unsigned affine(unsigned integers, unsigned scales, unsigned biases) {
+    // An integer below 128 stands in the last bits of 128 + itself.
+    const unsigned raised = integers | 0x43004300u, zero = 0x43004300u;
+    const __nv_bfloat162 values =
+        __hsub2(reinterpret_cast<const __nv_bfloat162&>(raised), reinterpret_cast<const __nv_bfloat162&>(zero));
+    const __nv_bfloat162 pair = __hfma2(
+        values, reinterpret_cast<const __nv_bfloat162&>(scales), reinterpret_cast<const __nv_bfloat162&>(biases));
+    return reinterpret_cast<const unsigned&>(pair);
   }
   static __device__ void multiply(
       float (&sums)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1) {
@@ -35,6 +45,14 @@ struct Pair<__half> {
   static __device__ unsigned pack(float low, float high) {
     __half2 pair = __floats2half2_rn(low, high);
     return *reinterpret_cast<unsigned*>(&pair);
+  }
+  static __device__ unsigned affine(unsigned integers, unsigned scales, unsigned biases) {
+    // An integer below 1,024 stands in the last bits of 1,024 + itself.
+    const unsigned raised = integers | 0x64006400u, zero = 0x64006400u;
+    const __half2 values = __hsub2(reinterpret_cast<const __half2&>(raised), reinterpret_cast<const __half2&>(zero));
+    const __half2 pair =
+        __hfma2(values, reinterpret_cast<const __half2&>(scales), reinterpret_cast<const __half2&>(biases));
+    return reinterpret_cast<const unsigned&>(pair);
   }
   static __device__ void multiply(
       float (&sums)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1) {
