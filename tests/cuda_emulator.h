@@ -50,7 +50,14 @@ struct __nv_bfloat16 {
 
 // Threads --------------------------------------------------------------------------------------------
 
+// Bytes that a thread has started to copy: they arrive as late as they may, when they are waited for.
+struct Copy {
+  void* to;
+  const void* from;
+  int bytes;
+};
 struct Fiber {
+  std::vector<std::vector<Copy>> copies;
   ucontext_t context;
   std::vector<char> stack;
   bool done;
@@ -73,6 +80,7 @@ static thread_local std::vector<Warp> warps;
 static thread_local ucontext_t scheduler;
 static thread_local Index blockIdx;
 static thread_local int current, alive;
+alignas(16) static thread_local char workspace_memory[WORKSPACE];
 static thread_local Barrier everyone, teams[2];
 static Index gridDim;
 static std::function<void()> body;
@@ -127,6 +135,7 @@ static void run_block(Index place, int threads) {
   fibers.resize(threads);
   everyone = teams[0] = teams[1] = Barrier();
   alive = threads;
+  std::memset(workspace_memory, 0x7f, sizeof workspace_memory);
   for (int i = 0; i < threads; i++) {
     Fiber& one = fibers[i];
     one.stack.resize(64 << 10);
@@ -134,6 +143,7 @@ static void run_block(Index place, int threads) {
     one.context.uc_stack.ss_sp = one.stack.data();
     one.context.uc_stack.ss_size = one.stack.size();
     one.context.uc_link = nullptr;
+    one.copies.assign(1, {});
     one.done = false;
     one.place = {i, 0, 0};
     makecontext(&one.context, fiber, 0);
@@ -255,9 +265,29 @@ template <typename T>
 uint4 load_8(const T* from, bool valid) {
   return valid ? *reinterpret_cast<const uint4*>(from) : make_uint4(0, 0, 0, 0);
 }
-template <typename T>
-uint4 stream_16_bytes(const T* from) {
-  return *reinterpret_cast<const uint4*>(from);
+template <int BYTES>
+void start_copy(void* to, const void* from) {
+  // The CPU's arrays begin at multiples of 8 only.
+  if (reinterpret_cast<uintptr_t>(to) % BYTES || reinterpret_cast<uintptr_t>(from) % min(BYTES, 8)) {
+    std::abort();
+  }
+  fibers[current].copies.back().push_back({to, from, BYTES});
+}
+static void end_copies() {
+  fibers[current].copies.push_back({});
+}
+template <int NEWEST>
+void wait_for_copies() {
+  auto& groups = fibers[current].copies;
+  while (groups.size() > NEWEST + 1) {
+    for (const Copy& copy : groups.front()) {
+      std::memcpy(copy.to, copy.from, copy.bytes);
+    }
+    groups.erase(groups.begin());
+  }
+}
+static void* launch_memory() {
+  return workspace_memory;
 }
 
 inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selector) {

@@ -75,9 +75,11 @@ def test_linear_is_right_and_a_row_is_blind_to_the_others():
 
 @pytest.mark.parametrize("group_size", [32, 128])
 def test_linear_takes_4_bit_weights(group_size):
-    w, scales, biases = mx.quantize(normal(32, 384, seed=4).astype(mx.float32), group_size, 4)
+    columns = 512 if group_size == 128 else 384
+    w, scales, biases = mx.quantize(normal(32, columns, seed=4).astype(mx.float32), group_size, 4)
     weight = LinearWeight(w, scales.astype(mx.bfloat16), biases.astype(mx.bfloat16), group_size, 4)
-    x = normal(3, 384, seed=5)
+    assert cuda.supports(weight, mx.bfloat16)
+    x = normal(3, columns, seed=5)
     dense = mx.dequantize(w, weight.scales, weight.biases, group_size, 4).astype(mx.float32)
     assert close(cuda.linear(x, weight), x.astype(mx.float32) @ dense.T)
 
@@ -87,6 +89,8 @@ def test_a_weight_that_does_not_fit_the_tiles_is_not_taken():
     assert not cuda.supports(LinearWeight(normal(40, 64)), mx.bfloat16)
     assert not cuda.supports(LinearWeight(normal(32, 48)), mx.bfloat16)
     assert not cuda.supports(LinearWeight(normal(32, 64)), mx.float32)
+    quantized = mx.quantize(normal(32, 384), 128, 4)
+    assert not cuda.supports(LinearWeight(*quantized, 128, 4), mx.bfloat16)
 
 
 @pytest.mark.parametrize("bits", [16, 4])

@@ -305,7 +305,7 @@ struct Units {
 };
 
 template <typename T, int REPEATS, int G, int D>
-__device__ void attend_all(Units<T, REPEATS, G, D>& units, Team (&teams)[2]) {
+__device__ void attend_all(Units<T, REPEATS, G, D>& units, Team* teams) {
   while (units.there()) {
     const int path = units.path(), head = units.head(), chunk = units.chunk(), group = units.group();
     units.next();

@@ -10,14 +10,13 @@ enum Weight { QKV, OUT, GATE_UP, DOWN };
 enum Norm { BEFORE, QUERY_NORM, KEY_NORM, BETWEEN };
 
 constexpr int H = G * REPEATS, PROJECTED = (H + 2 * G) * D;
-constexpr int PARTIALS = HIDDEN / 16, DEPTH = 4, GATED_DEPTH = 2;
+constexpr int PARTIALS = HIDDEN / 16;
 const int L = h_shape[0], layers = static_cast<int>(settings[3]), lane = threadIdx.x % 32, warp = threadIdx.x / 32;
 
 __shared__ float factors[ROWS];
-__shared__ union {
-  float pieces[WARPS * 2 * 16 * (ROWS + 1)];
-  Team teams[2];
-} shared;
+Workspace& workspace = *static_cast<Workspace*>(launch_memory());
+static_assert(sizeof(Team[2]) <= RING);
+Team* teams = reinterpret_cast<Team*>(workspace.ring);
 
 Attended<T> all;
 all.queries = queries;
@@ -89,8 +88,8 @@ for (int layer = 0; layer < layers; layer++) {
   T* keys = const_cast<T*>(stored_at[2 * layer]);
   T* values = const_cast<T*>(stored_at[2 * layer + 1]);
 
-  product<T, 1, DEPTH, BITS, GROUP, true>(
-      matrix(QKV), HIDDEN, PROJECTED / 16, 16, 0, L, norm(BEFORE), factors, shared.pieces,
+  product<T, 1, BITS, GROUP, true>(
+      matrix(QKV), HIDDEN, PROJECTED / 16, 16, 0, L, norm(BEFORE), factors, workspace,
       [&] {
         if (layer == 0) {
           find_factors(given);
@@ -118,7 +117,7 @@ for (int layer = 0; layer < layers; layer++) {
   meet.arrive();
   meet.wait();
 
-  attend_all(units, shared.teams);
+  attend_all(units, teams);
   if (all.chunks > 1) {
     meet.arrive();
     meet.wait();
@@ -136,8 +135,8 @@ for (int layer = 0; layer < layers; layer++) {
       keep_squares(unit, n, m, static_cast<float>(sum));
     };
   };
-  product<T, 1, DEPTH, BITS, GROUP, false>(
-      matrix(OUT), H * D, HIDDEN / 16, 16, 0, L, static_cast<const T*>(nullptr), factors, shared.pieces,
+  product<T, 1, BITS, GROUP, false>(
+      matrix(OUT), H * D, HIDDEN / 16, 16, 0, L, static_cast<const T*>(nullptr), factors, workspace,
       [&]() -> const T* {
         meet.wait();
         return attended;
@@ -145,8 +144,8 @@ for (int layer = 0; layer < layers; layer++) {
       add(residual));
   meet.arrive();
 
-  product<T, 2, GATED_DEPTH, BITS, GROUP, true>(
-      matrix(GATE_UP), HIDDEN, INNER / 16, 16, INNER, L, norm(BETWEEN), factors, shared.pieces,
+  product<T, 2, BITS, GROUP, true>(
+      matrix(GATE_UP), HIDDEN, INNER / 16, 16, INNER, L, norm(BETWEEN), factors, workspace,
       [&]() -> const T* {
         meet.wait();
         find_factors(kept);
@@ -160,8 +159,8 @@ for (int layer = 0; layer < layers; layer++) {
       });
   meet.arrive();
 
-  product<T, 1, DEPTH, BITS, GROUP, false>(
-      matrix(DOWN), INNER, HIDDEN / 16, 16, 0, L, static_cast<const T*>(nullptr), factors, shared.pieces,
+  product<T, 1, BITS, GROUP, false>(
+      matrix(DOWN), INNER, HIDDEN / 16, 16, 0, L, static_cast<const T*>(nullptr), factors, workspace,
       [&]() -> const T* {
         meet.wait();
         return inner;

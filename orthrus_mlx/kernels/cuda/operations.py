@@ -18,6 +18,12 @@ from ..linear import LinearWeight
 MAX_ROWS = 32
 
 _THREADS = 256
+_RING = 64 << 10
+"""Bytes of weights on their way to a multiprocessor."""
+
+_WORKSPACE = _RING + 33_792
+"""Shared memory of a launch, bytes: `Workspace` of `product.cuh`."""
+
 _PARAMETERS = 440
 """Most arrays of layers that a launch may be given: CUDA before 12.1 takes 4 KiB of parameters."""
 
@@ -30,7 +36,7 @@ def supports(weight: LinearWeight, dtype: mx.Dtype) -> bool:
     if weight.scales is None:
         return weight.w.dtype == dtype and K % 64 == 0
     settled = (weight.mode, weight.bits) == ("affine", 4) and weight.group_size in (32, 64, 128)
-    return settled and weight.scales.dtype == dtype and K % 128 == 0
+    return settled and weight.scales.dtype == dtype and K % max(128, 2 * weight.group_size) == 0
 
 
 def linear(x: mx.array, weight: LinearWeight) -> mx.array:
@@ -198,8 +204,13 @@ def _text(file: str) -> str:
 
 
 def header() -> str:
-    """Functions that the kernels call, without those of `tiles.cuh`."""
+    """Functions that the kernels call, without those of `tiles.cuh`, which come first, and without `sizes`."""
     return "\n".join(_text(f"{name}.cuh") for name in ("product", "rotate", "attention"))
+
+
+def sizes() -> str:
+    """Of the memory that a launch asks for."""
+    return f"constexpr int RING = {_RING}, WORKSPACE = {_WORKSPACE};\n"
 
 
 def body(name: str, inputs: Sequence[str]) -> str:
@@ -224,5 +235,6 @@ def _kernel(name: str, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Any
         input_names=list(inputs),
         output_names=list(outputs),
         source=body(name, inputs),
-        header=_text("tiles.cuh") + header(),
+        header=sizes() + _text("tiles.cuh") + header(),
+        shared_memory=_WORKSPACE,
     )

@@ -4,7 +4,8 @@
 // in the order of the warps; a column of a tile is computed without regard to its neighbours. So a row of y has the same
 // bits whatever rows travel with it. One kernel serves all row counts: two compilations may round differently.
 //
-// Weights are loaded DEPTH steps ahead, over the ends of units and before the wait for x: memory never rests.
+// Weights are copied to shared memory some steps ahead, over the ends of units and before the wait for x: memory never
+// rests.
 
 constexpr int WARPS = 8, THREADS = 32 * WARPS;
 constexpr int ROWS = 32, TILES = ROWS / 8;
@@ -17,14 +18,27 @@ struct Matrix {
   const T* biases;
 };
 
-// What a lane holds of a step, 64 values of k for each row of the tile or 128 in 4 bits: of rows g and g + 8 two times
-// 8 neighbouring values, or 32 of them in 4 bits, which share one scale.
-template <typename T, int PANELS, int BITS>
+// What a thread block holds of a step; a thread reads only what it copied. Per warp 64 values of k for each row of the
+// tile, or 128 in 4 bits; a lane has of rows g and g + 8 two times 8 neighbouring values, or 32 of them in 4 bits, which
+// share one scale: one of the two in the 32 bits beside them.
+template <int PANELS, int BITS>
 struct Step {
-  static constexpr int WORDS = BITS == 0 ? 2 : 1, WIDTH = BITS == 0 ? 64 : 128;
-  uint4 words[PANELS][2][WORDS];
-  T scales[BITS == 0 ? 1 : PANELS][2], biases[BITS == 0 ? 1 : PANELS][2];
+  static constexpr int WORDS = 1, WIDTH = 128;
+  uint4 words[PANELS][2][WORDS][THREADS];
+  unsigned scales[PANELS][2][THREADS], biases[PANELS][2][THREADS];
 };
+template <int PANELS>
+struct Step<PANELS, 0> {
+  static constexpr int WORDS = 2, WIDTH = 64;
+  uint4 words[PANELS][2][WORDS][THREADS];
+};
+
+// Shared memory of products. The ring may serve others between two of them.
+struct Workspace {
+  alignas(16) char ring[RING];
+  float pieces[WARPS * 2 * 16 * (ROWS + 1)];
+};
+static_assert(sizeof(Workspace) == WORKSPACE);
 
 // 8 values of a row, normalised: rounded as the norm alone would.
 template <typename T>
@@ -47,17 +61,12 @@ __device__ inline uint4 as_unpacked(const uint4& values) {
       __byte_perm(values.y, values.w, 0x5410), __byte_perm(values.y, values.w, 0x7632));
 }
 
-template <typename T>
-__device__ unsigned twice(T value) {
-  return reinterpret_cast<const unsigned short&>(value) * 0x10001u;
-}
-
 // Calls store(unit, n, m, totals[PANELS]) for n < 16 and m < M rounded up to 8, by all threads of a warp or none, with
 // totals[p] = row m of x times row `unit * spread + p * apart + n` of W, rounded to T.
 //
 // begin() is called once the first weights are on their way and returns x [M, K]: what it waits for is overlapped.
-// NORMED: rows of x are scaled by factors[m] and norm [K] first. pieces: shared, WARPS * PANELS * 16 * (ROWS + 1).
-template <typename T, int PANELS, int DEPTH, int BITS, int GROUP, bool NORMED, typename Begin, typename Store>
+// NORMED: rows of x are scaled by factors[m] and norm [K] first.
+template <typename T, int PANELS, int BITS, int GROUP, bool NORMED, typename Begin, typename Store>
 __device__ void product(
     const Matrix<T>& matrix,
     int K,
@@ -67,24 +76,26 @@ __device__ void product(
     int M,
     const T* norm,
     const float* factors,
-    float* pieces,
+    Workspace& workspace,
     Begin begin,
     Store store) {
-  using Held = Step<T, PANELS, BITS>;
-  constexpr int STRIDE = Held::WIDTH * WARPS, COLUMNS = ROWS + 1;
+  using Held = Step<PANELS, BITS>;
+  constexpr int STRIDE = Held::WIDTH * WARPS, COLUMNS = ROWS + 1, DEPTH = RING / sizeof(Held);
+  Held* ring = reinterpret_cast<Held*>(workspace.ring);
+  float* pieces = workspace.pieces;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int g = lane / 4, t = lane % 4;
   const int first = Held::WIDTH * warp, steps = (K + STRIDE - 1) / STRIDE;
   const int mine = blockIdx.x < units ? (units - 1 - blockIdx.x) / gridDim.x + 1 : 0;
   const int total = mine * steps, tiles = (M + 7) / 8;
 
-  // Fetch weights. Zeroed first: what is written on a condition alone would keep its registers for the whole kernel.
-  Held ring[DEPTH] = {};
-  int fetched = 0, fetched_step = 0, fetched_k = first;
+  // Fetch weights
+  int fetched = 0, fetched_slot = 0, fetched_step = 0, fetched_k = first;
   long long fetched_row = (long long)blockIdx.x * spread + g;
-  auto fetch = [&](Held& held) {
+  auto fetch = [&] {
     if (fetched < total) {
       if (fetched_k < K) {
+        Held& held = ring[fetched_slot];
 #pragma unroll
         for (int p = 0; p < PANELS; p++) {
 #pragma unroll
@@ -92,19 +103,20 @@ __device__ void product(
             const long long row = fetched_row + (long long)p * apart + 8 * r;
             if constexpr (BITS == 0) {
               const T* from = static_cast<const T*>(matrix.words) + row * K + fetched_k + 8 * t;
-              held.words[p][r][0] = stream_16_bytes(from);
-              held.words[p][r][1] = stream_16_bytes(from + 32);
+              start_copy<16>(&held.words[p][r][0][threadIdx.x], from);
+              start_copy<16>(&held.words[p][r][1][threadIdx.x], from + 32);
             } else {
               const unsigned* from = static_cast<const unsigned*>(matrix.words) + row * (K / 8) + fetched_k / 8 + 4 * t;
-              held.words[p][r][0] = stream_16_bytes(from);
-              const long long group = row * (K / GROUP) + (fetched_k + 32 * t) / GROUP;
-              held.scales[p][r] = matrix.scales[group];
-              held.biases[p][r] = matrix.biases[group];
+              start_copy<16>(&held.words[p][r][0][threadIdx.x], from);
+              const long long pair = (row * (K / GROUP) + (fetched_k + 32 * t) / GROUP) / 2;
+              start_copy<4>(&held.scales[p][r][threadIdx.x], matrix.scales + 2 * pair);
+              start_copy<4>(&held.biases[p][r][threadIdx.x], matrix.biases + 2 * pair);
             }
           }
         }
       }
       fetched++;
+      fetched_slot = fetched_slot + 1 == DEPTH ? 0 : fetched_slot + 1;
       fetched_k += STRIDE;
       if (++fetched_step == steps) {
         fetched_step = 0;
@@ -112,10 +124,11 @@ __device__ void product(
         fetched_row += (long long)gridDim.x * spread;
       }
     }
+    end_copies();
   };
 #pragma unroll
   for (int s = 0; s < DEPTH; s++) {
-    fetch(ring[s]);
+    fetch();
   }
   const T* x = begin();
   float factor[TILES];
@@ -163,19 +176,22 @@ __device__ void product(
       for (int half = 0; half < 2; half++) {
 #pragma unroll
         for (int p = 0; p < PANELS; p++) {
-          low[p] = held.words[p][0][half];
-          high[p] = held.words[p][1][half];
+          low[p] = held.words[p][0][half][threadIdx.x];
+          high[p] = held.words[p][1][half][threadIdx.x];
         }
         multiply(low, high, columns[half], k + 32 * half + 8 * t);
       }
     } else {
+      const unsigned twice = (k + 32 * t) / GROUP % 2 == 0 ? 0x1010 : 0x3232;
+      uint4 words[PANELS][2];
       unsigned scales[PANELS][2], biases[PANELS][2];
 #pragma unroll
       for (int p = 0; p < PANELS; p++) {
 #pragma unroll
         for (int r = 0; r < 2; r++) {
-          scales[p][r] = twice(held.scales[p][r]);
-          biases[p][r] = twice(held.biases[p][r]);
+          words[p][r] = held.words[p][r][0][threadIdx.x];
+          scales[p][r] = __byte_perm(held.scales[p][r][threadIdx.x], 0, twice);
+          biases[p][r] = __byte_perm(held.biases[p][r][threadIdx.x], 0, twice);
         }
       }
 #pragma unroll
@@ -185,7 +201,7 @@ __device__ void product(
         for (int p = 0; p < PANELS; p++) {
 #pragma unroll
           for (int r = 0; r < 2; r++) {
-            const uint4& all = held.words[p][r][0];
+            const uint4& all = words[p][r];
             const unsigned packed = word == 0 ? all.x : word == 1 ? all.y : word == 2 ? all.z : all.w;
             unsigned pairs[4];
 #pragma unroll
@@ -233,23 +249,20 @@ __device__ void product(
     __syncthreads();
   };
 
-  int unit = blockIdx.x, step = 0, k = first;
-  for (int i = 0; i < total; i += DEPTH) {
-#pragma unroll
-    for (int s = 0; s < DEPTH; s++) {
-      if (i + s < total) {
-        if (k < K) {
-          take(ring[s], k);
-        }
-        fetch(ring[s]);
-        k += STRIDE;
-        if (++step == steps) {
-          finish(unit);
-          unit += gridDim.x;
-          step = 0;
-          k = first;
-        }
-      }
+  int unit = blockIdx.x, slot = 0, step = 0, k = first;
+  for (int i = 0; i < total; i++) {
+    wait_for_copies<DEPTH - 1>();
+    if (k < K) {
+      take(ring[slot], k);
+    }
+    fetch();
+    slot = slot + 1 == DEPTH ? 0 : slot + 1;
+    k += STRIDE;
+    if (++step == steps) {
+      finish(unit);
+      unit += gridDim.x;
+      step = 0;
+      k = first;
     }
   }
 }

@@ -75,10 +75,29 @@ __device__ uint4 load_8(const T* from, bool valid) {
   return valid ? *reinterpret_cast<const uint4*>(from) : make_uint4(0, 0, 0, 0);
 }
 
-// Weights are read once: they need not stay in the cache.
-template <typename T>
-__device__ uint4 stream_16_bytes(const T* from) {
-  return __ldcs(reinterpret_cast<const uint4*>(from));
+// Copies to shared memory that a thread starts, ends a group of, and waits for until its `newest` last groups are left.
+// A load into registers would do for one; for many under way, the compiler has too few counters to wait for the oldest.
+template <int BYTES>
+__device__ void start_copy(void* to, const void* from) {
+  const unsigned place = static_cast<unsigned>(__cvta_generic_to_shared(to));
+  if constexpr (BYTES == 16) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(place), "l"(from) : "memory");
+  } else {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(place), "l"(from), "n"(BYTES) : "memory");
+  }
+}
+__device__ inline void end_copies() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+template <int NEWEST>
+__device__ void wait_for_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(NEWEST) : "memory");
+}
+
+// The shared memory that the launch asks for.
+__device__ inline void* launch_memory() {
+  extern __shared__ uint4 memory[];
+  return memory;
 }
 
 // Has `bytes` bytes, a multiple of 16, brought into the second-level cache.
