@@ -15,12 +15,16 @@ from matplotlib.figure import Figure
 
 from .real_shapes import SWEPT, SWEPT_ROWS
 
+COLUMNS = 3
+
 
 def draw(result: dict[str, Any], path: Path) -> None:
     """A panel per model: tokens per second of mlx-lm, of our steps and of replayed blocks, over the context length."""
     models = result["models"]
-    figure = Figure(figsize=(4.2 * len(models), 3.8), layout="constrained")
-    for axes, (name, model) in zip(figure.subplots(1, len(models), squeeze=False)[0], models.items(), strict=True):
+    rows = -(-len(models) // COLUMNS)
+    figure = Figure(figsize=(4.2 * min(len(models), COLUMNS), 3.8 * rows), layout="constrained")
+    panels = figure.subplots(rows, min(len(models), COLUMNS), squeeze=False).flat
+    for axes, (name, model) in zip(panels, models.items(), strict=False):
         contexts = [int(c) for c in model["sweep"]]
         lines = {
             f"blocks of {SWEPT_ROWS} rows, replayed": [row["tokens per second"] for row in model["sweep"].values()],
@@ -35,7 +39,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
         axes.set_title(name)
         axes.set_xlabel("tokens of context")
         axes.set_ylabel("tokens per second")
-        axes.legend(fontsize="small")
+        axes.legend(fontsize="small", loc="lower left")
     figure.suptitle(
         f"{result['machine']['device']}, random weights, acceptance as stated for {SWEPT}", fontsize="small"
     )

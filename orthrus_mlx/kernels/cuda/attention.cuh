@@ -314,13 +314,14 @@ __device__ void attend_all(Units<T, REPEATS, G, D>& units, Team* teams) {
   }
 }
 
-// Joins the chunks in ascending order. A warp per path, head, row and 32 dimensions.
+// Joins the chunks in ascending order. A warp per path, head, row and 64 dimensions, two to a lane.
 template <typename T, int REPEATS, int G, int D>
 __device__ void merge(const Attended<T>& all) {
-  constexpr int PARTS = D / 32;
+  constexpr int PARTS = D / 64;
   const int rows = REPEATS * all.S, lane = threadIdx.x % 32, items = all.P * G * rows * PARTS;
   for (int item = blockIdx.x + gridDim.x * (threadIdx.x / 32); item < items; item += gridDim.x * WARPS) {
-    const int part = item % PARTS, row = item / PARTS % rows, head = item / PARTS / rows % G, path = item / PARTS / rows / G;
+    const int part = item % PARTS, row = item / PARTS % rows;
+    const int head = item / PARTS / rows % G, path = item / PARTS / rows / G;
     const int node = all.paths[path * all.S + row % all.S];
     if (node < 0) {
       continue;
@@ -334,25 +335,27 @@ __device__ void merge(const Attended<T>& all) {
     for (int distance = 16; distance > 0; distance /= 2) {
       top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, distance));
     }
-    float total = 0, mass = 0;
+    float total[2] = {0, 0}, mass = 0;
     for (int start = 0; start < all.chunks; start += 8) {
-      float factor[8], masses[8], sums[8];
+      float factor[8], masses[8];
+      float2 sums[8];
 #pragma unroll
       for (int i = 0; i < 8; i++) {
         const bool there = start + i < all.chunks;
         const long long from = first + (long long)(start + i) * rows;
         factor[i] = there ? all.peaks[from] : -INFINITY;
         masses[i] = there ? all.masses[from] : 0.0f;
-        sums[i] = there ? all.sums[from * D + 32 * part + lane] : 0.0f;
+        sums[i] = there ? reinterpret_cast<const float2*>(all.sums + from * D + 64 * part)[lane] : float2{0, 0};
       }
 #pragma unroll
       for (int i = 0; i < 8; i++) {
         factor[i] = factor[i] == -INFINITY ? 0.0f : exp2f(factor[i] - top);
         mass = fmaf(factor[i], masses[i], mass);
-        total = fmaf(factor[i], sums[i], total);
+        total[0] = fmaf(factor[i], sums[i].x, total[0]);
+        total[1] = fmaf(factor[i], sums[i].y, total[1]);
       }
     }
-    all.y[((long long)node * G * REPEATS + head * REPEATS + row / all.S) * D + 32 * part + lane] =
-        static_cast<T>(total / mass);
+    T* to = all.y + ((long long)node * G * REPEATS + head * REPEATS + row / all.S) * D + 64 * part;
+    reinterpret_cast<unsigned*>(to)[lane] = Pair<T>::pack(total[0] / mass, total[1] / mass);
   }
 }

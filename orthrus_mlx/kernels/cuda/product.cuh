@@ -61,8 +61,13 @@ __device__ inline uint4 as_unpacked(const uint4& values) {
       __byte_perm(values.y, values.w, 0x5410), __byte_perm(values.y, values.w, 0x7632));
 }
 
-// Calls store(unit, n, m, totals[PANELS]) for n < 16 and m < M rounded up to 8, by all threads of a warp or none, with
-// totals[p] = row m of x times row `unit * spread + p * apart + n` of W, rounded to T.
+template <int N>
+struct Count {
+  static constexpr int value = N;
+};
+
+// Calls store(unit, n, m, totals[PANELS]) for n < 16 and m < M rounded up to 8, 16 or 32, by all threads of a warp or
+// none, with totals[p] = row m of x times row `unit * spread + p * apart + n` of W, rounded to T.
 //
 // begin() is called once the first weights are on their way and returns x [M, K]: what it waits for is overlapped.
 // NORMED: rows of x are scaled by factors[m] and norm [K] first.
@@ -87,7 +92,7 @@ __device__ void product(
   const int g = lane / 4, t = lane % 4;
   const int first = Held::WIDTH * warp, steps = (K + STRIDE - 1) / STRIDE;
   const int mine = blockIdx.x < units ? (units - 1 - blockIdx.x) / gridDim.x + 1 : 0;
-  const int total = mine * steps, tiles = (M + 7) / 8;
+  const int total = mine * steps;
 
   // Fetch weights
   int fetched = 0, fetched_slot = 0, fetched_step = 0, fetched_k = first;
@@ -131,22 +136,24 @@ __device__ void product(
     fetch();
   }
   const T* x = begin();
-  float factor[TILES];
+  // Few rows pay for few tiles. A tile's arithmetic is the same, whatever number of them there is.
+  auto work = [&](auto tiles) {
+    constexpr int USED = decltype(tiles)::value;
+    float factor[USED];
 #pragma unroll
-  for (int m = 0; m < TILES; m++) {
-    factor[m] = NORMED ? factors[8 * m + g] : 1.0f;
-  }
-
-  // Multiply
-  float sums[PANELS][TILES][4] = {};
-  auto multiply = [&](const uint4 (&low)[PANELS], const uint4 (&high)[PANELS], const uint4 (&columns)[TILES], int k) {
-    uint4 weights = make_uint4(0, 0, 0, 0);
-    if constexpr (NORMED) {
-      weights = load_8(norm + k, true);
+    for (int m = 0; m < USED; m++) {
+      factor[m] = NORMED ? factors[8 * m + g] : 1.0f;
     }
+
+    // Multiply
+    float sums[PANELS][USED][4] = {};
+    auto multiply = [&](const uint4 (&low)[PANELS], const uint4 (&high)[PANELS], const uint4 (&columns)[USED], int k) {
+      uint4 weights = make_uint4(0, 0, 0, 0);
+      if constexpr (NORMED) {
+        weights = load_8(norm + k, true);
+      }
 #pragma unroll
-    for (int m = 0; m < TILES; m++) {
-      if (m < tiles) {
+      for (int m = 0; m < USED; m++) {
         uint4 column = NORMED ? normalised<T>(columns[m], factor[m], weights) : columns[m];
         if constexpr (BITS == 4) {
           column = as_unpacked(column);
@@ -156,73 +163,71 @@ __device__ void product(
           multiply_32<T>(sums[p][m], low[p], high[p], column);
         }
       }
-    }
-  };
-  auto take = [&](const Held& held, int k) {
-    uint4 low[PANELS], high[PANELS], columns[Held::WORDS][TILES];
-    auto read_columns = [&](int e, int at) {
-#pragma unroll
-      for (int m = 0; m < TILES; m++) {
-        const int row = 8 * m + g;
-        columns[e][m] = load_8(x + (long long)row * K + at, row < M);
-      }
     };
-    if constexpr (BITS == 0) {
+    auto take = [&](const Held& held, int k) {
+      uint4 low[PANELS], high[PANELS], columns[Held::WORDS][USED];
+      auto read_columns = [&](int e, int at) {
 #pragma unroll
-      for (int half = 0; half < 2; half++) {
-        read_columns(half, k + 32 * half + 8 * t);
-      }
-#pragma unroll
-      for (int half = 0; half < 2; half++) {
-#pragma unroll
-        for (int p = 0; p < PANELS; p++) {
-          low[p] = held.words[p][0][half][threadIdx.x];
-          high[p] = held.words[p][1][half][threadIdx.x];
+        for (int m = 0; m < USED; m++) {
+          const int row = 8 * m + g;
+          columns[e][m] = load_8(x + (long long)row * K + at, row < M);
         }
-        multiply(low, high, columns[half], k + 32 * half + 8 * t);
-      }
-    } else {
-      const unsigned twice = (k + 32 * t) / GROUP % 2 == 0 ? 0x1010 : 0x3232;
-      uint4 words[PANELS][2];
-      unsigned scales[PANELS][2], biases[PANELS][2];
+      };
+      if constexpr (BITS == 0) {
 #pragma unroll
-      for (int p = 0; p < PANELS; p++) {
-#pragma unroll
-        for (int r = 0; r < 2; r++) {
-          words[p][r] = held.words[p][r][0][threadIdx.x];
-          scales[p][r] = __byte_perm(held.scales[p][r][threadIdx.x], 0, twice);
-          biases[p][r] = __byte_perm(held.biases[p][r][threadIdx.x], 0, twice);
+        for (int half = 0; half < 2; half++) {
+          read_columns(half, k + 32 * half + 8 * t);
         }
-      }
 #pragma unroll
-      for (int word = 0; word < 4; word++) {
-        read_columns(0, k + 32 * t + 8 * word);
+        for (int half = 0; half < 2; half++) {
+#pragma unroll
+          for (int p = 0; p < PANELS; p++) {
+            low[p] = held.words[p][0][half][threadIdx.x];
+            high[p] = held.words[p][1][half][threadIdx.x];
+          }
+          multiply(low, high, columns[half], k + 32 * half + 8 * t);
+        }
+      } else {
+        const unsigned twice = (k + 32 * t) / GROUP % 2 == 0 ? 0x1010 : 0x3232;
+        uint4 words[PANELS][2];
+        unsigned scales[PANELS][2], biases[PANELS][2];
 #pragma unroll
         for (int p = 0; p < PANELS; p++) {
 #pragma unroll
           for (int r = 0; r < 2; r++) {
-            const uint4& all = words[p][r];
-            const unsigned packed = word == 0 ? all.x : word == 1 ? all.y : word == 2 ? all.z : all.w;
-            unsigned pairs[4];
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-              pairs[i] = Pair<T>::affine(packed >> 4 * i & 0x000f000fu, scales[p][r], biases[p][r]);
-            }
-            (r == 0 ? low : high)[p] = make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
+            words[p][r] = held.words[p][r][0][threadIdx.x];
+            scales[p][r] = __byte_perm(held.scales[p][r][threadIdx.x], 0, twice);
+            biases[p][r] = __byte_perm(held.biases[p][r][threadIdx.x], 0, twice);
           }
         }
-        multiply(low, high, columns[0], k + 32 * t + 8 * word);
+#pragma unroll
+        for (int word = 0; word < 4; word++) {
+          read_columns(0, k + 32 * t + 8 * word);
+#pragma unroll
+          for (int p = 0; p < PANELS; p++) {
+#pragma unroll
+            for (int r = 0; r < 2; r++) {
+              const uint4& all = words[p][r];
+              const unsigned packed = word == 0 ? all.x : word == 1 ? all.y : word == 2 ? all.z : all.w;
+              unsigned pairs[4];
+#pragma unroll
+              for (int i = 0; i < 4; i++) {
+                pairs[i] = Pair<T>::affine(packed >> 4 * i & 0x000f000fu, scales[p][r], biases[p][r]);
+              }
+              (r == 0 ? low : high)[p] = make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
+            }
+          }
+          multiply(low, high, columns[0], k + 32 * t + 8 * word);
+        }
       }
-    }
-  };
+    };
 
-  // Add the warps' sums in order
-  auto finish = [&](int unit) {
+    // Add the warps' sums in order
+    auto finish = [&](int unit) {
 #pragma unroll
-    for (int p = 0; p < PANELS; p++) {
+      for (int p = 0; p < PANELS; p++) {
 #pragma unroll
-      for (int m = 0; m < TILES; m++) {
-        if (m < tiles) {
+        for (int m = 0; m < USED; m++) {
 #pragma unroll
           for (int i = 0; i < 4; i++) {
             pieces[((warp * PANELS + p) * 16 + g + 8 * (i / 2)) * COLUMNS + 8 * m + 2 * t + i % 2] = sums[p][m][i];
@@ -230,39 +235,46 @@ __device__ void product(
           }
         }
       }
-    }
-    __syncthreads();
-    for (int i = threadIdx.x; i < 128 * tiles; i += THREADS) {
-      const int n = i % 16, m = i / 16;
-      float totals[PANELS];
+      __syncthreads();
+      for (int i = threadIdx.x; i < 128 * USED; i += THREADS) {
+        const int n = i % 16, m = i / 16;
+        float totals[PANELS];
 #pragma unroll
-      for (int p = 0; p < PANELS; p++) {
-        float sum = 0;
+        for (int p = 0; p < PANELS; p++) {
+          float sum = 0;
 #pragma unroll
-        for (int w = 0; w < WARPS; w++) {
-          sum += pieces[((w * PANELS + p) * 16 + n) * COLUMNS + m];
+          for (int w = 0; w < WARPS; w++) {
+            sum += pieces[((w * PANELS + p) * 16 + n) * COLUMNS + m];
+          }
+          totals[p] = static_cast<float>(static_cast<T>(sum));
         }
-        totals[p] = static_cast<float>(static_cast<T>(sum));
+        store(unit, n, m, totals);
       }
-      store(unit, n, m, totals);
-    }
-    __syncthreads();
-  };
+      __syncthreads();
+    };
 
-  int unit = blockIdx.x, slot = 0, step = 0, k = first;
-  for (int i = 0; i < total; i++) {
-    wait_for_copies<DEPTH - 1>();
-    if (k < K) {
-      take(ring[slot], k);
+    int unit = blockIdx.x, slot = 0, step = 0, k = first;
+    for (int i = 0; i < total; i++) {
+      wait_for_copies<DEPTH - 1>();
+      if (k < K) {
+        take(ring[slot], k);
+      }
+      fetch();
+      slot = slot + 1 == DEPTH ? 0 : slot + 1;
+      k += STRIDE;
+      if (++step == steps) {
+        finish(unit);
+        unit += gridDim.x;
+        step = 0;
+        k = first;
+      }
     }
-    fetch();
-    slot = slot + 1 == DEPTH ? 0 : slot + 1;
-    k += STRIDE;
-    if (++step == steps) {
-      finish(unit);
-      unit += gridDim.x;
-      step = 0;
-      k = first;
-    }
+  };
+  if (M <= 8) {
+    work(Count<1>());
+  } else if (M <= 16) {
+    work(Count<2>());
+  } else {
+    work(Count<TILES>());
   }
 }
