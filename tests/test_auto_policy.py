@@ -322,7 +322,7 @@ def test_a_draft_left_out_for_its_low_confidence_counts_against_the_text():
 def test_calibration_is_monotone_and_a_probability(drafts):
     calibration = Calibration()
     for confidence, accepted in drafts:
-        calibration.observe(confidence, accepted)
+        calibration.observe([confidence], [accepted])
     curve = [calibration.probability(i / 50) for i in range(51)]
     assert all(0 < a <= b + 1e-12 and b < 1 for a, b in pairwise(curve))
 
@@ -330,7 +330,7 @@ def test_calibration_is_monotone_and_a_probability(drafts):
 def test_calibration_learns_overconfidence():
     calibration = Calibration()
     for i in range(400):
-        calibration.observe(0.9, i % 2 == 0)
+        calibration.observe([0.9], [i % 2 == 0])
     assert calibration.probability(0.9) == pytest.approx(0.5, abs=0.05)
     others = calibration.others([0.6, 0.3, 0.1], 0.6)
     assert len(others) == 2 and sum(others) <= 0.4 + 1e-9
@@ -340,7 +340,7 @@ def test_a_text_that_accepts_more_than_calibrated_shifts_upwards():
     shift = TextShift()
     assert shift.apply(0.5) == pytest.approx(0.5)
     for _ in range(30):
-        shift.observe(0.5, True)
+        shift.observe([0.5], [True])
     assert shift.apply(0.5) > 0.7
 
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import accumulate, takewhile
+from operator import mul
 
 import numpy as np
 
@@ -125,7 +126,7 @@ class AutoPolicy:
         self._rate = 0.0
         self._order = 0
         self._shaped: _Shaped | None = None
-        self._chain: np.ndarray | None = None
+        self._chain: Sequence[float] | None = None
         self._shift = TextShift()
         # The loop may ask for a step before it tells the outcome of the one before it.
         self._predictions: deque[Prediction] = deque()
@@ -199,9 +200,8 @@ class AutoPolicy:
             drafted, tokens, rows = self._best_tree(draft, situation, most, plain, spent)
             candidates = drafted.first(rows - 1)
         else:
-            firsts = [confidences[0] for confidences in draft.confidences[: most - 1]]
-            self._chain = self._shift.apply(self._calibration.probability(firsts))
-            tokens, rows = self._best_rows(self._chain.cumprod(), plain, spent)
+            self._chain = [self._first_accepted(confidences) for confidences in draft.confidences[: most - 1]]
+            tokens, rows = self._best_rows(list(accumulate(self._chain, mul)), plain, spent)
             candidates = Candidates(tuple(row[0] for row in draft.tokens[: rows - 1]), tuple(range(-1, rows - 2)))
         self._predictions[-1] = Prediction(tokens, spent + self._options.target_ms(rows, situation.context), plain)
         return candidates
@@ -214,7 +214,7 @@ class AutoPolicy:
         chain = best_tree([t[:1] for t in draft.tokens[: most - 1]], [p[:1] for p in probabilities], most - 1)
         tree = best_tree(draft.tokens[: most - 1], probabilities, most - 1, self._branch(situation, most - 1))
         (tokens, rows), (tree_tokens, tree_rows) = (
-            self._best_rows(np.array(each.probabilities), plain, spent) for each in (chain, tree)
+            self._best_rows(each.probabilities, plain, spent) for each in (chain, tree)
         )
         if tree_rows > 1:
             self._learn_tree_gain(tree, chain, tree_rows)
@@ -236,10 +236,14 @@ class AutoPolicy:
 
     def _accepted(self, confidences: Sequence[float]) -> list[float]:
         """Acceptance probabilities of a position's candidates, if the path before is accepted."""
-        first = self._shift.apply(self._calibration.probability(confidences[0]))
+        first = self._first_accepted(confidences)
         return [first, *self._calibration.others(confidences, first)]
 
-    def _best_rows(self, probabilities: np.ndarray, plain: float, spent: float) -> tuple[float, int]:
+    def _first_accepted(self, confidences: Sequence[float]) -> float:
+        """The same of the first candidate."""
+        return self._shift.apply(self._calibration.probability(confidences[0]))
+
+    def _best_rows(self, probabilities: Sequence[float], plain: float, spent: float) -> tuple[float, int]:
         """(expected tokens, rows) of the number of rows worth most at the current rate.
 
         Args:
@@ -249,7 +253,7 @@ class AutoPolicy:
         """
         widths = self._options.widths
         usable = int(widths.searchsorted(len(probabilities) + 1, side="right"))
-        emitted = np.concatenate([[1.0], probabilities]).cumsum()[widths[:usable] - 1]
+        emitted = np.array([1.0, *probabilities]).cumsum()[widths[:usable] - 1]
         ms = self._options.target[:usable]
         covered = self._means_behind(spent, plain).cover(ms - plain, emitted * plain - ms)
         covered[0] = True
@@ -320,9 +324,10 @@ class AutoPolicy:
         if self._shaped is None:
             unseen = None
             if self._chain is not None and outcome.accepted == outcome.drafts < len(self._chain):
-                unseen = float(self._chain[outcome.accepted])
+                unseen = self._chain[outcome.accepted]
             self._belief.observe(outcome.drafts, outcome.accepted, unseen)
-            self._learn_confidences(outcome.confidences, np.arange(len(outcome.confidences)) < outcome.accepted)
+            hits = [depth < outcome.accepted for depth in range(len(outcome.confidences))]
+            self._learn_confidences(outcome.confidences, hits)
         else:
             self._learn(self._shaped, outcome)
 
@@ -361,7 +366,7 @@ class AutoPolicy:
         if straight or failed or unseen is not None:
             self._belief.observe(straight + failed, straight, unseen)
 
-    def _learn_confidences(self, confidences: Sequence[float], accepted: Sequence[bool] | np.ndarray) -> None:
+    def _learn_confidences(self, confidences: Sequence[float], accepted: Sequence[bool]) -> None:
         """Of first candidates with these confidences, all before them accepted, these were accepted."""
         if len(confidences):
             self._shift.observe(self._calibration.observe(confidences, accepted), accepted)
