@@ -20,7 +20,7 @@ from .model import Model, Part
 from .weights import AR, DIFFUSION
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Block:
     """Rows of one sequence in a pass, staged behind its cache's prefix until they are committed.
 

@@ -20,7 +20,7 @@ CERTAINTIES = 4
 """One-token steps of a run, its last ones, whose certainty is computed: a look through the vocabulary each."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Situation:
     """What is known before a cycle.
 
@@ -87,7 +87,7 @@ class Candidates:
     parents: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Outcome:
     """What a cycle did.
 
@@ -119,7 +119,7 @@ class Outcome:
     certainties: Sequence[float] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Prediction:
     """What a policy expected of a cycle: tokens emitted, its milliseconds, and those of a one-token step instead."""
 
