@@ -10,13 +10,12 @@ one-token steps, and where these are so cheap that no cycle can repay itself, no
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, takewhile
 from operator import mul
-
-import numpy as np
 
 from .belief import DOUBTFUL, Belief
 from .calibration import TextShift
@@ -138,7 +137,7 @@ class AutoPolicy:
         self._shaped = self._chain = None
         self._trial = False
         self._options.price(situation.context)
-        plain = float(self._options.target[0])
+        plain = self._options.target[0]
         option, hopeful = None, self._certain > 0
         means = self._means(plain)
         if situation.room > 1 and (situation.ngram or means.credit + means.debt >= LEAST_RISK * plain):
@@ -184,7 +183,7 @@ class AutoPolicy:
     def _ngram_option(self, situation: Situation, means: Means) -> Option | None:
         if not situation.ngram:
             return None
-        most = min(situation.ngram, situation.room - 1, int(self._options.widths[-1]) - 1)
+        most = min(situation.ngram, situation.room - 1, self._options.widths[-1] - 1)
         accepted = self._memory.ngrams.accepted(situation.ngram_order, most)
         return self._options.given(accepted, means)
 
@@ -193,7 +192,7 @@ class AutoPolicy:
     def shape(self, step: Step, draft: Draft, situation: Situation) -> Candidates:
         most = min(step.verify_rows, situation.room, len(draft.tokens) + 1)
         self._options.price(situation.context)
-        plain = float(self._options.target[0])
+        plain = self._options.target[0]
         spent = self._options.draft_ms(step.draft_rows, situation.context) + 2.0 * self._costs.sync_ms
         self._order = situation.ngram_order
         if step.kind == TREE:
@@ -232,7 +231,7 @@ class AutoPolicy:
         """The n-gram match as a branch of a tree: its tokens and the chance of each behind those before it."""
         tokens = situation.ngram_tokens[:most]
         chances = self._memory.ngrams.chances(situation.ngram_order, len(tokens))
-        return list(zip(tokens, chances.tolist(), strict=True))
+        return list(zip(tokens, chances, strict=True))
 
     def _accepted(self, confidences: Sequence[float]) -> list[float]:
         """Acceptance probabilities of a position's candidates, if the path before is accepted."""
@@ -251,14 +250,14 @@ class AutoPolicy:
             plain: milliseconds of a one-token step.
             spent: milliseconds that the draft took.
         """
-        widths = self._options.widths
-        usable = int(widths.searchsorted(len(probabilities) + 1, side="right"))
-        emitted = np.array([1.0, *probabilities]).cumsum()[widths[:usable] - 1]
-        ms = self._options.target[:usable]
-        covered = self._means_behind(spent, plain).cover(ms - plain, emitted * plain - ms)
-        covered[0] = True
-        i = int(np.where(covered, emitted - self._rate * ms, -np.inf).argmax())
-        return float(emitted[i]), int(widths[i])
+        widths, target = self._options.widths, self._options.target
+        usable = range(bisect_right(widths, len(probabilities) + 1))
+        means = self._means_behind(spent, plain)
+        emitted = list(accumulate(probabilities, initial=1.0))
+        tokens = [emitted[rows - 1] for rows in widths[: len(usable)]]
+        covered = [i for i in usable if i == 0 or means.cover(target[i] - plain, tokens[i] * plain - target[i])]
+        best = max(covered, key=lambda i: tokens[i] - self._rate * target[i])
+        return tokens[best], widths[best]
 
     def _learn_tree_gain(self, tree: Tree, chain: Tree, rows: int) -> None:
         straight = sum(chain.probabilities[: rows - 1])

@@ -5,7 +5,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from operator import truediv
+from typing import cast
 
 import numpy as np
 
@@ -52,13 +53,15 @@ class Means:
     credit: float
     debt: float = 0.0
 
-    def cover(self, risk: Any, gain: Any) -> Any:
-        """Whether a step that loses `risk` at worst and gains `gain` on average may be taken (numbers or arrays)."""
-        return risk <= self.credit + np.minimum(np.maximum(gain, 0.0), self.debt)
+    def cover(self, risk: float, gain: float) -> bool:
+        """Whether a step that loses `risk` at worst and gains `gain` on average may be taken."""
+        return risk <= self.credit + min(max(gain, 0.0), self.debt)
 
 
 class Options:
     """The widths that a text may use and their costs.
+
+    They are ten numbers: only what is summed over kinds of passage as well is worth an array.
 
     Args:
         costs: of passes.
@@ -70,30 +73,34 @@ class Options:
     def __init__(self, costs: CostTable, widths: Sequence[int], padded: Callable[[int], int], trees: bool):
         self._costs, self._padded = costs, padded
         self._kind = TREE if trees else CHAIN
-        self.widths = np.array(widths)
-        self._expected = EXPECTED[:, self.widths - 1]
+        self.widths = tuple(widths)
+        self._rows = np.array(widths)
+        self._expected = EXPECTED[:, self._rows - 1]
         self._key = (-1, 0)
-        self.target = self.draft = self.widths.astype(float)
-        self._draft_rows = tuple(widths)
+        self.target: list[float] = []
+        self._draft_rows = self.widths
         self._target_rows = tuple(padded(rows) for rows in widths)
-        self._draft_widths = list(widths)
 
     def price(self, context: int) -> None:
-        """Look up what passes cost now: sets `target` and `draft`, milliseconds by width."""
+        """Look up what passes cost now: sets `target`, milliseconds by width, and what steps cost that draft."""
         step, version = context // CONTEXT_STEP, self._costs.version
         if step == self._key[0] and version - self._key[1] < STALE:
             return
         self._key = step, version
         context = step * CONTEXT_STEP
         cost = self._costs.cost
-        self.target = np.array([cost(AR_VIEW, rows, context) for rows in self._target_rows])
-        draft = [cost(DIFFUSION, rows, context) for rows in self._draft_rows]
+        sync = self._costs.sync_ms
+        self.target = [cost(AR_VIEW, rows, context) for rows in self._target_rows]
+        draft = [cost(DIFFUSION, rows, context) for rows in self.widths]
         # A wider pass drafts for a narrower one, too, and may be cheaper.
         cheapest = list(range(len(draft)))
         for i in reversed(range(len(draft) - 1)):
             cheapest[i] = i if draft[i] <= draft[cheapest[i + 1]] else cheapest[i + 1]
-        self.draft = np.array([draft[i] for i in cheapest])
-        self._draft_widths = [self._draft_rows[i] for i in cheapest]
+        self._draft_rows = tuple(self.widths[i] for i in cheapest)
+        self._passes = [draft[i] + ms for i, ms in zip(cheapest, self.target, strict=True)]
+        self._unread = [ms + sync for ms in self._passes]
+        self._read = [ms + 2.0 * sync for ms in self._passes]
+        self._before = np.array([draft[i] + 2.0 * sync for i in cheapest])
 
     def target_ms(self, rows: int, context: int) -> float:
         return self._costs.cost(AR_VIEW, self._padded(rows), context // CONTEXT_STEP * CONTEXT_STEP)
@@ -101,36 +108,33 @@ class Options:
     def draft_ms(self, rows: int, context: int) -> float:
         return self._costs.cost(DIFFUSION, rows, context // CONTEXT_STEP * CONTEXT_STEP)
 
-    def _allowed(self, tokens: np.ndarray, ms: np.ndarray, room: int, means: Means) -> np.ndarray:
-        """Which widths may be drafted where each is expected to give `tokens` in `ms`."""
+    def _allowed(self, tokens: Sequence[float], ms: Sequence[float], room: int, means: Means) -> list[int]:
+        """Which widths, by index, may be drafted where each is expected to give `tokens` in `ms`."""
         plain = self.target[0]
-        allowed = means.cover(ms - plain, tokens * plain - ms)
-        allowed[0] = False
-        allowed[bisect_right(self._draft_rows, room) :] = False
-        return allowed
-
-    def _fastest(self, tokens: np.ndarray, ms: np.ndarray, allowed: np.ndarray) -> int | None:
-        """Which of the allowed widths gives the most tokens per millisecond; None where none is allowed."""
-        i = int(np.where(allowed, tokens / ms, 0.0).argmax())
-        return i if allowed[i] else None
+        widths = range(1, bisect_right(self.widths, room))
+        return [i for i in widths if means.cover(ms[i] - plain, tokens[i] * plain - ms[i])]
 
     def _option(self, step: Step, tokens: float, ms: float) -> Option:
-        return Option(step, float(tokens), float(ms), float(ms - self.target[0]))
+        return Option(step, tokens, ms, ms - self.target[0])
+
+    def _tokens(self, weights: Sequence[float]) -> list[float]:
+        """Tokens expected of a cycle by width."""
+        return cast(list[float], (1.0 + np.array(weights) @ self._expected).tolist())
 
     def promise(self, weights: Sequence[float]) -> float:
         """Tokens that the best chain verified unread is expected to give in the time of one by one-token steps."""
-        tokens = 1.0 + np.asarray(weights) @ self._expected
-        return float((tokens / (self.draft + self.target))[1:].max() * self.target[0])
+        rates = map(truediv, self._tokens(weights)[1:], self._passes[1:])
+        return max(rates) * self.target[0]
 
-    def given(self, accepted: np.ndarray, means: Means) -> Option | None:
+    def given(self, accepted: Sequence[float], means: Means) -> Option | None:
         """The drafts that cost no pass worth verifying most; accepted[d] is expected of the first d of them."""
-        usable = bisect_right(self._draft_rows, len(accepted))
-        tokens = 1.0 + accepted[self.widths[:usable] - 1]
-        ms = self.target[:usable] + self._costs.sync_ms
+        usable = bisect_right(self.widths, len(accepted))
+        tokens = [1.0 + accepted[rows - 1] for rows in self.widths[:usable]]
+        ms = [ms + self._costs.sync_ms for ms in self.target[:usable]]
         # There is no evidence for a match that a debt could be taken on.
-        allowed = (self.widths[:usable] > 1) & (ms - self.target[0] <= means.credit)
-        i = self._fastest(tokens, ms, allowed)
-        return None if i is None else self._option(Step(NGRAM, 0, int(self.widths[i])), tokens[i], ms[i])
+        allowed = [i for i in range(1, usable) if ms[i] - self.target[0] <= means.credit]
+        i = _fastest(tokens, ms, allowed)
+        return None if i is None else self._option(Step(NGRAM, 0, self.widths[i]), tokens[i], ms[i])
 
     def unread(self, weights: Sequence[float], room: int, means: Means) -> Option | None:
         """The chain with the most expected tokens per millisecond of those verified whole, unread.
@@ -140,14 +144,9 @@ class Options:
             room: most rows.
             means: what may be lost.
         """
-        tokens = 1.0 + np.asarray(weights) @ self._expected
-        ms = self.draft + self.target + self._costs.sync_ms
-        i = self._fastest(tokens, ms, self._allowed(tokens, ms, room, means))
-        return (
-            None
-            if i is None
-            else self._option(Step(CHAIN, self._draft_widths[i], int(self.widths[i])), tokens[i], ms[i])
-        )
+        tokens, ms = self._tokens(weights), self._unread
+        i = _fastest(tokens, ms, self._allowed(tokens, ms, room, means))
+        return None if i is None else self._option(Step(CHAIN, self._draft_rows[i], self.widths[i]), tokens[i], ms[i])
 
     def read(self, weights: Sequence[float], room: int, means: Means, goal: float, tree_gain: float) -> Option | None:
         """A draft to be read before it is verified, if that is worth more than `goal` tokens per millisecond.
@@ -158,31 +157,28 @@ class Options:
         Args:
             tree_gain: accepted drafts of a tree over those of a chain with as many rows.
         """
-        weight = np.asarray(weights)
-        before = self.draft + 2.0 * self._costs.sync_ms
-        tokens = np.minimum(1.0 + tree_gain * self._expected, self.widths)
-        mean = weight @ tokens
-        allowed = self._allowed(mean, before + self.target, room, means)
-        if not allowed.any():
+        weight = np.array(weights)
+        tokens = np.minimum(1.0 + tree_gain * self._expected, self._rows)
+        mixture = weight @ tokens
+        allowed = self._allowed(mixture.tolist(), self._read, room, means)
+        if not allowed:
             return None
         # What is drafted may be left out.
-        allowed[0] = True
-        barred = np.where(allowed, 0.0, -np.inf)
-        verifying = barred - goal * self.target
-        value, mixed_value = tokens + verifying, mean + verifying
+        widths = [0, *allowed]
+        target, before = np.array(self.target)[widths], self._before[widths]
+        value = tokens[:, widths] - goal * target
+        mixed_value = mixture[widths] - goal * target
         known = weight @ np.maximum.accumulate(value, axis=1)
         mixed = np.maximum.accumulate(mixed_value)
-        total = RELIABILITY * known + (1.0 - RELIABILITY) * mixed - goal * before + barred
-        total[0] = -np.inf
-        i = int(total.argmax())
+        total = RELIABILITY * known + (1.0 - RELIABILITY) * mixed - goal * before
+        i = 1 + int(total[1:].argmax())
         if total[i] <= 0:
             return None
-        best = value[:, : i + 1].argmax(axis=1)
-        mixed_ms = self.target[mixed_value[: i + 1].argmax()]
-        ms = float(RELIABILITY * (weight @ self.target[best]) + (1.0 - RELIABILITY) * mixed_ms + before[i])
-        risk = before[i] + self.target[i] - self.target[0]
-        step = Step(self._kind, self._draft_widths[i], int(self.widths[i]), look=True)
-        return Option(step, float(total[i]) + goal * ms, ms, float(risk))
+        best = target[value[:, : i + 1].argmax(axis=1)]
+        mixed_ms = target[mixed_value[: i + 1].argmax()]
+        ms = float(RELIABILITY * (weight @ best) + (1.0 - RELIABILITY) * mixed_ms + before[i])
+        drafted = widths[i]
+        return Option(self._looked(drafted), float(total[i]) + goal * ms, ms, self._read[drafted] - self.target[0])
 
     def trial(self, weights: Sequence[float], room: int, most: float) -> Option | None:
         """The draft from which most may be learned for its price: expected gain where there is one, over the risk.
@@ -190,13 +186,20 @@ class Options:
         Args:
             most: milliseconds that may ever be risked.
         """
-        plain = self.target[0]
-        ms = self.draft + self.target + 2.0 * self._costs.sync_ms
+        plain, ms = self.target[0], np.array(self._read)
         risk = ms - plain
         gains = np.maximum(1.0 + self._expected - ms / plain, 0.0)
-        promise = np.where((self.widths > 1) & (self.widths <= room) & (risk <= most), np.asarray(weights) @ gains, 0.0)
-        i = int(np.argmax(promise / np.maximum(risk, 1e-3 * plain)))
+        usable = (self._rows > 1) & (self._rows <= room) & (risk <= most)
+        promise = np.where(usable, np.array(weights) @ gains, 0.0)
+        i = int((promise / np.maximum(risk, 1e-3 * plain)).argmax())
         if promise[i] <= 0.0:
             return None
-        step = Step(self._kind, self._draft_widths[i], int(self.widths[i]), look=True)
-        return Option(step, float(1.0 + np.asarray(weights) @ self._expected[:, i]), float(ms[i]), float(risk[i]))
+        return self._option(self._looked(i), self._tokens(weights)[i], self._read[i])
+
+    def _looked(self, i: int) -> Step:
+        return Step(self._kind, self._draft_rows[i], self.widths[i], look=True)
+
+
+def _fastest(tokens: Sequence[float], ms: Sequence[float], allowed: Sequence[int]) -> int | None:
+    """Which of the allowed widths gives the most tokens per millisecond; None where none is allowed."""
+    return max(allowed, key=lambda i: tokens[i] / ms[i], default=None)

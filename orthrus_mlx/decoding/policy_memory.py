@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from itertools import accumulate
+from operator import mul, truediv
 
 from .belief import LONGEST, Usual
 from .calibration import Calibration
@@ -40,17 +41,15 @@ class NGramRates:
         self._tried = [NGRAM_PRIOR_DRAFTS] * len(NGRAM_ORDERS)
         self._accepted = [NGRAM_PRIOR_DRAFTS * rate for rate in NGRAM_PRIOR]
 
-    def chances(self, order: int, drafts: int) -> np.ndarray:
+    def chances(self, order: int, drafts: int) -> list[float]:
         """Of each of the first `drafts` drafts of a match, the chance that it is accepted where all before it were."""
         order = min(order, NGRAM_ORDERS[-1])
-        rates = np.array(self._accepted) / np.array(self._tried)
-        return rates[_BINS[order : order + drafts]]
+        rates = list(map(truediv, self._accepted, self._tried))
+        return [rates[bin] for bin in _BINS[order : order + drafts]]
 
-    def accepted(self, order: int, drafts: int) -> np.ndarray:
+    def accepted(self, order: int, drafts: int) -> list[float]:
         """accepted[d] is the expected number of accepted drafts of the first d = 0 .. `drafts`."""
-        accepted = np.zeros(drafts + 1)
-        np.cumsum(np.cumprod(self.chances(order, drafts)), out=accepted[1:])
-        return accepted
+        return [0.0, *accumulate(accumulate(self.chances(order, drafts), mul))]
 
     def observe(self, order: int, drafts: int, accepted: int) -> None:
         """Of `drafts` drafts of a match, the first `accepted` were accepted."""
@@ -61,7 +60,7 @@ class NGramRates:
             self._accepted[bin] = self._accepted[bin] * keep + (draft < accepted)
 
 
-_BINS = np.maximum(np.searchsorted(NGRAM_ORDERS, np.arange(NGRAM_ORDERS[-1] + LONGEST + 1), side="right") - 1, 0)
+_BINS = [max(bisect_right(NGRAM_ORDERS, matching) - 1, 0) for matching in range(NGRAM_ORDERS[-1] + LONGEST + 1)]
 """By the number of tokens that match, which of `NGRAM_ORDERS` counts for it."""
 
 
