@@ -254,7 +254,7 @@ def test_the_unread_chain_is_the_best_of_all(weights, cycle, per_row, room, cred
             tokens = 1 + sum(w * sum(r**i for i in range(1, rows)) for w, r in zip(weights, RATES, strict=True))
             if rows <= min(drafted, room) and ms - 10.0 <= credit + min(max(10.0 * tokens - ms, 0.0), debt):
                 best = max(best, tokens / ms)
-    found = options.unread(weights, room, Means(credit, debt))
+    found = options.unread(options.expected(weights), room, Means(credit, debt))
     assert (found.rate if found else 0.0) == pytest.approx(best)
 
 

@@ -141,9 +141,10 @@ class AutoPolicy:
         option, hopeful = None, self._certain > 0
         means = self._means(plain)
         if situation.room > 1 and (situation.ngram or means.credit + means.debt >= LEAST_RISK * plain):
-            hopeful = self._options.promise(self._belief.weights) > MARGIN
+            tokens = self._options.expected(self._belief.weights)
+            hopeful = self._options.promise(tokens) > MARGIN
             if hopeful or situation.ngram or self._since_draft >= self._patience:
-                option = self._best(situation, plain, means)
+                option = self._best(situation, plain, means, tokens)
         if option is None:
             self._steps = RECHECK if hopeful else min(2 * self._steps, MOST_STEPS)
             self._predictions.append(Prediction(1.0, plain, plain))
@@ -154,11 +155,15 @@ class AutoPolicy:
         self._predictions.append(Prediction(option.tokens, option.ms, plain))
         return option.step
 
-    def _best(self, situation: Situation, plain: float, means: Means) -> Option | None:
-        """What promises to beat one-token steps by most, or a trial that is due."""
-        best = self._ngram_option(situation, means)
+    def _best(self, situation: Situation, plain: float, means: Means, tokens: Sequence[float]) -> Option | None:
+        """What promises to beat one-token steps by most, or a trial that is due.
+
+        Args:
+            tokens: that unread chains are expected to give.
+        """
         weights, room = self._belief.weights, situation.room
-        best = max(filter(None, (best, self._options.unread(weights, room, means))), key=_rate, default=None)
+        given, unread = self._ngram_option(situation, means), self._options.unread(tokens, room, means)
+        best = max(filter(None, (given, unread)), key=_rate, default=None)
         goal = max(MARGIN / plain, best.rate if best else 0.0)
         gain = self._memory.tree_gain if self._trees else 1.0
         best = self._options.read(weights, room, means, goal, gain) or best

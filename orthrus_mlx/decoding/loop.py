@@ -162,15 +162,13 @@ class Decoder:
         self._choice_kernel = model.choice_kernel
         self._on_cpu = mx.default_device() == mx.cpu
         self._masks = mx.full((block_size,), model.args.mask_token_id or 0, dtype=mx.int32)
-        self._ngrams = ngrams
+        self._ngrams, self._indexed = ngrams, 0
         self._run: _Run | None = None
         self._clock = _Clock()
 
     def begin(self, prompt: Sequence[int]) -> None:
         """The cache holds all of `prompt` but its last token; `text` goes on behind it."""
         self.text = list(prompt)
-        if self._ngrams is not None:
-            self._ngrams.extend(self.text)
 
     def cycles(self) -> Steps:
         """The whole generation, after `begin`."""
@@ -212,8 +210,16 @@ class Decoder:
         return (yield from self._queue_step(pending, run))
 
     def _situation(self, room: int) -> Situation:
-        tokens, order = self._ngrams.find(min(room, self.most_rows) - 1) if self._ngrams is not None else ((), 0)
+        tokens, order = self._match(min(room, self.most_rows) - 1)
         return Situation(self.cache.offset, room, len(tokens), order, tokens)
+
+    def _match(self, most: int) -> tuple[Sequence[int], int]:
+        """What `NGrams.find` finds in the whole text."""
+        if self._ngrams is None:
+            return (), 0
+        self._ngrams.extend(self.text[self._indexed :])
+        self._indexed = len(self.text)
+        return self._ngrams.find(most)
 
     def _within(self, step: Step, room: int) -> Step:
         """`step` with no more rows than there are; one that can draft nothing is a one-token step."""
@@ -252,7 +258,7 @@ class Decoder:
         # On the CPU nothing runs beside the host, and it computes several at once for less.
         if look and not self._on_cpu:
             certainty = confidences(logits, token, self.sampling.temperature)
-        mx.async_eval([a for a in (token, certainty) if a is not None])
+        mx.async_eval(token, certainty)
         return _Queued(run, token, logits, look, certainty)
 
     # Finishing it -----------------------------------------------------------------------------------
@@ -321,9 +327,9 @@ class Decoder:
     def _drafts(self, work: _Work) -> Generator[Read, Any, tuple[Draft | None, Any]]:
         """What to verify: `Candidates` where the host knows them, else a chain int32 [n] on the device."""
         step = work.step
-        if step.kind == NGRAM and self._ngrams is not None:
+        if step.kind == NGRAM:
             # Looked up again: behind a one-token step the text has grown since the policy was asked.
-            tokens, _ = self._ngrams.find(step.verify_rows - 1)
+            tokens, _ = self._match(step.verify_rows - 1)
             return None, Candidates(tuple(tokens), tuple(range(-1, len(tokens) - 1)))
         if work.drafted is None:
             return None, Candidates((), ())
@@ -396,8 +402,6 @@ class Decoder:
         """`tokens` are part of the text now."""
         self.text.extend(tokens)
         self.chosen += len(tokens)
-        if self._ngrams is not None:
-            self._ngrams.extend(tokens)
         if self.constraint is not None:
             self.constraint.advance(tokens)
 

@@ -117,14 +117,13 @@ class Options:
     def _option(self, step: Step, tokens: float, ms: float) -> Option:
         return Option(step, tokens, ms, ms - self.target[0])
 
-    def _tokens(self, weights: Sequence[float]) -> list[float]:
-        """Tokens expected of a cycle by width."""
+    def expected(self, weights: Sequence[float]) -> list[float]:
+        """Tokens expected of an unread chain, by width, where the kinds of passage have these weights."""
         return cast(list[float], (1.0 + np.array(weights) @ self._expected).tolist())
 
-    def promise(self, weights: Sequence[float]) -> float:
-        """Tokens that the best chain verified unread is expected to give in the time of one by one-token steps."""
-        rates = map(truediv, self._tokens(weights)[1:], self._passes[1:])
-        return max(rates) * self.target[0]
+    def promise(self, tokens: Sequence[float]) -> float:
+        """Tokens that the best unread chain is `expected` to give in the time of one by one-token steps."""
+        return max(map(truediv, tokens[1:], self._passes[1:])) * self.target[0]
 
     def given(self, accepted: Sequence[float], means: Means) -> Option | None:
         """The drafts that cost no pass worth verifying most; accepted[d] is expected of the first d of them."""
@@ -136,15 +135,15 @@ class Options:
         i = _fastest(tokens, ms, allowed)
         return None if i is None else self._option(Step(NGRAM, 0, self.widths[i]), tokens[i], ms[i])
 
-    def unread(self, weights: Sequence[float], room: int, means: Means) -> Option | None:
+    def unread(self, tokens: Sequence[float], room: int, means: Means) -> Option | None:
         """The chain with the most expected tokens per millisecond of those verified whole, unread.
 
         Args:
-            weights: of the kinds of passage.
+            tokens: `expected` of each.
             room: most rows.
             means: what may be lost.
         """
-        tokens, ms = self._tokens(weights), self._unread
+        ms = self._unread
         i = _fastest(tokens, ms, self._allowed(tokens, ms, room, means))
         return None if i is None else self._option(Step(CHAIN, self._draft_rows[i], self.widths[i]), tokens[i], ms[i])
 
@@ -155,6 +154,9 @@ class Options:
         does not tell leaves the width that suits their mixture.
 
         Args:
+            weights: of the kinds of passage.
+            room: most rows.
+            means: what may be lost.
             tree_gain: accepted drafts of a tree over those of a chain with as many rows.
         """
         weight = np.array(weights)
@@ -194,7 +196,7 @@ class Options:
         i = int((promise / np.maximum(risk, 1e-3 * plain)).argmax())
         if promise[i] <= 0.0:
             return None
-        return self._option(self._looked(i), self._tokens(weights)[i], self._read[i])
+        return self._option(self._looked(i), self.expected(weights)[i], self._read[i])
 
     def _looked(self, i: int) -> Step:
         return Step(self._kind, self._draft_rows[i], self.widths[i], look=True)

@@ -110,6 +110,8 @@ class DecodeStats:
         self.cycles += 1
         self.steps[kind] = self.steps.get(kind, 0) + 1
         self.target_rows[len(depths)] = self.target_rows.get(len(depths), 0) + 1
+        if len(depths) == 1:
+            return
         self.drafted += len(depths) - 1
         missing = max(depths) - len(self.drafted_at)
         self.drafted_at.extend([0] * missing)
