@@ -179,9 +179,8 @@ CHAT_TEMPLATE = (
 )
 
 
-@cache
 def text_tokenizer() -> TokenizerWrapper:
-    """`byte_tokenizer` as `load` returns it, ending at <|im_end|>."""
+    """A tokenizer of the caller's own, as `load` returns it: `byte_tokenizer`, ending at <|im_end|>."""
     fast = PreTrainedTokenizerFast(
         tokenizer_object=byte_tokenizer(), eos_token="<|im_end|>", chat_template=CHAT_TEMPLATE
     )
