@@ -37,6 +37,14 @@ _SUMMARY: list[str] = []
 
 
 @pytest.fixture(autouse=True)
+def random_state() -> None:
+    """MLX seeds its global random state by the clock: a test's draws are its own, whatever ran before it."""
+    import mlx.core as mx
+
+    mx.random.seed(0)
+
+
+@pytest.fixture(autouse=True)
 def pass_costs(monkeypatch: pytest.MonkeyPatch) -> None:
     """In mode "auto" no test measures the machine it runs on: wide passes are said to be cheap, so drafts are tried."""
     from orthrus_mlx.decoding import model_policy

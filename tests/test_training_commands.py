@@ -22,13 +22,6 @@ from orthrus_mlx.training.plan import SMOKE, demo_config
 from orthrus_mlx.training.pretrain import initial_parameters
 
 
-@pytest.fixture(autouse=True, scope="module")
-def uncompiled():
-    mx.disable_compile()
-    yield
-    mx.enable_compile()
-
-
 @pytest.fixture(scope="module")
 def qwen(tmp_path_factory) -> Path:
     """A plain Qwen3 folder with a tokenizer; its embedding has rows that no text uses."""

@@ -21,13 +21,6 @@ ANCHORS = 5
 KEY = mx.random.key(11)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def uncompiled():
-    mx.disable_compile()
-    yield
-    mx.enable_compile()
-
-
 @pytest.fixture
 def model():
     return tiny_model(seed=3)

@@ -20,13 +20,6 @@ from orthrus_mlx.training.pretrain import initial_parameters, pretraining_loss
 from orthrus_mlx.training.trainer import STATE_FILE, Settings, Trainer
 
 
-@pytest.fixture(autouse=True, scope="module")
-def uncompiled():
-    mx.disable_compile()
-    yield
-    mx.enable_compile()
-
-
 @pytest.fixture(scope="module")
 def rows() -> Rows:
     return pack(chat_documents(60), 64, 512)
