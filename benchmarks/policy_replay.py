@@ -59,6 +59,7 @@ class Trace:
     confidences: dict[int, np.ndarray]
     ranks: dict[int, np.ndarray]
     certainties: Sequence[float]
+    ends: bool = False
 
     def draft(self, anchor: int, rows: int) -> tuple[Draft, list[int]]:
         """The draft of a pass of `rows` rows, taken from the next recorded width, and the ranks behind it."""
@@ -91,6 +92,7 @@ def _trace(arrays: dict[str, np.ndarray]) -> Trace:
         {w: (arrays[f"confidences/{w}"] / 255.0) ** 2 for w in widths},
         {w: arrays[f"ranks/{w}"] for w in widths},
         ((arrays["certainties"] / 255.0) ** 2).tolist(),
+        ends=True,
     )
 
 
@@ -179,7 +181,7 @@ def replay(
             tokens = min(step.steps, left)
             text.extend(trace.answer[emitted : emitted + tokens - 1])
             if tokens < left:
-                ahead = _asked(trace, policy, text, emitted + tokens, ngrams, beyond)
+                ahead = _asked(trace, policy, text, emitted + tokens, ngrams, beyond, lacking=1)
             text.extend(trace.answer[emitted + tokens - 1 : emitted + tokens])
             ms = tokens * machine.cost(AR_VIEW, machine.padded(1), context) * noise
             if tokens == step.steps:
@@ -210,13 +212,16 @@ def replay(
 
 
 def _asked(
-    trace: Trace, policy: Policy, text: NGramIndex, emitted: int, ngrams: bool, beyond: int
+    trace: Trace, policy: Policy, text: NGramIndex, emitted: int, ngrams: bool, beyond: int, lacking: int = 0
 ) -> tuple[Situation, Step]:
     """The situation after `emitted` tokens, of which `text` may lack the last, and what the policy makes of it."""
     room = len(trace.answer) - emitted + beyond
     tokens, order = text.find(min(room, MOST_ROWS) - 1) if ngrams else ((), 0)
-    situation = Situation(len(trace.prompt) + emitted - 1, room, len(tokens), order)
+    first = trace.answer[0] if emitted > lacking else None
+    situation = Situation(len(trace.prompt) + emitted - 1, room, len(tokens), order, first=first)
     step = policy.step(situation)
+    if step.kind == AR:
+        return situation, step
     rows = min(step.verify_rows, room)
     return situation, Step(AR) if rows < 2 else replace(step, verify_rows=rows)
 
@@ -228,11 +233,14 @@ def _candidates(
     if step.kind == NGRAM:
         tokens = tuple(text.find(step.verify_rows - 1)[0])
         return Candidates(tokens, tuple(range(-1, len(tokens) - 1))), []
-    draft, _ = trace.draft(anchor, step.draft_rows)
+    draft, ranks = trace.draft(anchor, step.draft_rows)
     if not step.look:
         assert step.kind == CHAIN
         tokens = tuple(position[0] for position in draft.tokens[: step.verify_rows - 1])
         return Candidates(tokens, tuple(range(-1, len(tokens) - 1))), [position[0] for position in draft.confidences]
+    end = len(trace.answer) - anchor
+    if trace.ends and end <= len(ranks) and ranks[end - 1] == 0:
+        draft = Draft(draft.tokens[:end], draft.confidences[:end])
     if step.kind == CHAIN:
         draft = Draft([t[:1] for t in draft.tokens], [c[:1] for c in draft.confidences])
     tokens, order = text.find(situation.room - 1) if situation.ngram else ((), 0)

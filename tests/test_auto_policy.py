@@ -18,9 +18,9 @@ from benchmarks.policy_workloads import WORKLOADS
 from orthrus_mlx.decoding.auto_policy import INCOME, WIDTHS, AutoPolicy
 from orthrus_mlx.decoding.belief import EXPECTED, RATES, Belief, Usual
 from orthrus_mlx.decoding.calibration import Calibration, TextShift
-from orthrus_mlx.decoding.options import MOST_DEBT, Means, Options
+from orthrus_mlx.decoding.options import MOST_DEBT, STAKE, Means, Options
 from orthrus_mlx.decoding.policy import FixedPolicy
-from orthrus_mlx.decoding.policy_memory import ENDING, FIRST_CREDIT, NGramRates, PolicyMemory
+from orthrus_mlx.decoding.policy_memory import FIRST_CREDIT, NGramRates, PolicyMemory
 from orthrus_mlx.decoding.steps import AR, CHAIN, NGRAM, TREE, Draft, Outcome, Situation, Step
 
 
@@ -111,18 +111,26 @@ def test_a_predictable_text_is_drafted_after_a_few_certain_steps():
     assert 0 < run.cycles[AR, 1] < 10 and run.speedup > 3
 
 
-def test_prompts_that_end_alike_share_what_was_learned_and_others_do_not():
+def test_texts_that_begin_alike_share_what_was_learned_and_others_do_not():
     memory = PolicyMemory()
-    chat = list(range(ENDING))
-    first, again, other = memory.genre([7, *chat]), memory.genre([8, *chat]), memory.genre([*chat, 9])
-    assert again is memory.genre([9, 9, *chat]) and again is not first
-    assert other is first, "endings not met before are one genre"
+    first, again, other = (memory.genre(beginning) for beginning in ((7, 1), (7, 1), (7, 2)))
+    assert again is memory.genre((7, 1)) and again is not first
+    assert other is first, "beginnings not met before are one genre"
     again.usual.learn([1.0] + [0.0] * (len(RATES) - 1))
     again.credit = 3.0
     assert other.usual.weights == Usual().weights and other.credit == FIRST_CREDIT
     for i in range(2000):
-        memory.genre([i, i, i, i])
-    assert memory.genre(chat) is other, "the oldest genres are forgotten"
+        memory.genre((i, i))
+    assert memory.genre((7, 1)) is other, "the oldest genres are forgotten"
+
+
+def test_what_texts_with_the_same_first_token_taught_is_used_once_it_is_known():
+    on, memory = machine(cycle=1.5), PolicyMemory()
+    text = invented_trace([0.999] * 60)
+    cycles = []
+    for _ in range(3):
+        cycles.append(replay(text, auto(on, memory, prompt=text.prompt), on, ngrams=False).cycles[AR, 1])
+    assert cycles[2] == 2 < cycles[0], "the first token, and the one that is asked for before it is read"
 
 
 def test_many_short_answers_lose_no_more_than_long_ones():
@@ -212,6 +220,28 @@ def test_steps_respect_room_and_widths(room, block_rows, trees, ngram, order, da
         assert policy.prediction.tokens >= 1 and policy.prediction.ms > 0 and policy.prediction.plain_ms > 0
 
 
+def test_a_draft_that_ends_with_the_text_is_verified_to_its_end():
+    on = machine(cycle=1.0, per_row=0.001)
+    policy = auto(on)
+    policy.step(Situation(0, 40))
+    policy._rate = 1.2 / 10.0
+    drafted = draft_of([[0.999]] * 9)
+    candidates = policy.shape(Step(CHAIN, 32, 32, look=True), drafted, Situation(0, 40))
+    assert len(candidates.tokens) == 9, "although no pass of ten rows is among the widths"
+
+
+def test_an_ngram_match_that_is_not_continued_says_nothing_of_drafts():
+    on = machine(cycle=1.5)
+    policy = auto(on)
+    for _ in range(3):
+        step = policy.step(Situation(100, 40))
+        policy.observe(Outcome(step, 100, 0, 1, step.steps, 0, (), 0, 0.01, certainties=[1.0] * step.steps))
+    certain = policy._certain
+    policy._predictions.append(policy.prediction)
+    policy.observe(Outcome(Step(NGRAM, 0, 4), 100, 0, 4, 1, 1, (0.0,), 0, 0.02))
+    assert policy._certain == certain > 0
+
+
 def test_cycles_whose_passes_were_shared_teach_nothing_about_costs():
     on = machine(cycle=1.1)
     costs = on.table()
@@ -252,7 +282,7 @@ def test_the_unread_chain_is_the_best_of_all(weights, cycle, per_row, room, cred
         for rows in WIDTHS[1:]:
             ms = costs.cost("diffusion", drafted, 0) + costs.cost("ar", rows, 0) + on.sync_ms
             tokens = 1 + sum(w * sum(r**i for i in range(1, rows)) for w, r in zip(weights, RATES, strict=True))
-            if rows <= min(drafted, room) and ms - 10.0 <= credit + min(max(10.0 * tokens - ms, 0.0), debt):
+            if rows <= min(drafted, room) and ms - 10.0 <= credit + min(STAKE * max(10.0 * tokens - ms, 0.0), debt):
                 best = max(best, tokens / ms)
     found = options.unread(options.expected(weights), room, Means(credit, debt))
     assert (found.rate if found else 0.0) == pytest.approx(best)

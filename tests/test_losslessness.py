@@ -397,6 +397,33 @@ def test_any_policy_leaves_the_tokens_alone(steps, shapes, filters, block_size, 
     tally.count(stats)
 
 
+@settings(max_examples=20)
+@given(which=st.integers(0, 2), end=st.integers(0, 19), kind=st.sampled_from([CHAIN, TREE]))
+def test_a_draft_is_offered_as_far_as_the_text_may_go_and_the_first_token_told(which, end, kind):
+    class Reader(Whims):
+        def step(self, situation: Situation) -> Step:
+            told.append(situation.first)
+            return super().step(situation)
+
+        def shape(self, step: Step, draft: Draft, situation: Situation) -> Candidates:
+            drafts.append([candidates[0] for candidates in draft.tokens])
+            chain = tuple(drafts[-1][: step.verify_rows - 1])
+            return Candidates(chain, tuple(range(-1, len(chain) - 1)))
+
+    model, prompt = tiny.tiny_model(which, LIKENESS[which]), tiny.prompt(which, 9)
+    whole = list(mlx_generate(model, prompt, None, 20, mode="ar"))
+    stop = whole[end]
+    told: list[int | None] = []
+    drafts: list[list[int]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        steps = [Step(AR), Step(kind, 12, 12, True)]
+        patch.setattr(generation, "make_policy", lambda *args, **kwargs: Reader(steps, 0))
+        found = list(mlx_generate(model, prompt, stop, 20))
+    assert found == whole[: whole.index(stop)]
+    assert all(stop not in draft[:-1] for draft in drafts)
+    assert told[0] is None and set(told[2:]) <= {whole[0]}
+
+
 @pytest.mark.parametrize("filters", ["greedy", "T 0.6"])
 def test_trees_are_verified_on_every_path_and_leave_the_cache_of_one_token_decoding(filters, tally):
     for which in range(3):

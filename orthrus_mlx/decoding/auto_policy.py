@@ -10,19 +10,19 @@ one-token steps, and where these are so cheap that no cycle can repay itself, no
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, takewhile
 from operator import mul
 
-from .belief import DOUBTFUL, Belief
+from .belief import DOUBTFUL, Belief, Usual
 from .calibration import TextShift
 from .costs import AR as AR_VIEW
 from .costs import DIFFUSION, CostTable
 from .options import DEBT_PER_TOKEN, MOST_DEBT, Means, Option, Options
-from .policy_memory import GAIN_CARRIED, MOST_CARRIED, PolicyMemory
+from .policy_memory import FIRST_CREDIT, GAIN_CARRIED, MOST_CARRIED, Genre, PolicyMemory
 from .steps import AR, NGRAM, TREE, Candidates, Draft, Outcome, Prediction, Situation, Step
 from .tree import Tree, best_tree
 
@@ -39,10 +39,9 @@ MOST_CREDIT = 12.0
 GAIN_AT_RISK = 0.5
 """A text may lose again this many one-token steps, or this share, of what it has gained and put by."""
 
-RECHECK = 4
+RECHECK = 2
 MOST_STEPS = 32
-"""One-token steps between two considerations of drafting: twice as many each time while it promises nothing. With 32 a
-text on which nothing is drafted takes 1 % longer than by one-token decoding (the demo model on a CPU)."""
+"""One-token steps between two considerations of drafting: twice as many each time while it promises nothing."""
 
 LEAST_RISK = 0.8
 """One-token steps that any drafted cycle may lose: what has less at its disposal need not look at them."""
@@ -113,12 +112,13 @@ class AutoPolicy:
         widths = (*(width for width in WIDTHS if width < block_rows), block_rows)
         self._options = Options(costs, widths, padded, trees)
         self._calibration = memory.calibration(sampled)
-        self._genre = memory.genre(prompt)
-        self._belief = Belief(self._genre.usual)
-        self._credit = self._carried = self._genre.credit
+        self._ending = tuple(prompt[-1:])
+        self._genre: Genre | None = None
+        self._belief = Belief(Usual())
+        self._credit = self._carried = FIRST_CREDIT
         self._gained = 0.0
         self._certain = 0
-        self._steps = RECHECK // 2
+        self._steps = 1
         self._patience = FIRST_PATIENCE
         self._since_draft = FIRST_PATIENCE
         self._trial = False
@@ -136,6 +136,8 @@ class AutoPolicy:
     def step(self, situation: Situation) -> Step:
         self._shaped = self._chain = None
         self._trial = False
+        if self._genre is None and situation.first is not None:
+            self._enter(self._memory.genre((*self._ending, situation.first)))
         self._options.price(situation.context)
         plain = self._options.target[0]
         option, hopeful = None, self._certain > 0
@@ -146,14 +148,22 @@ class AutoPolicy:
             if hopeful or situation.ngram or self._since_draft >= self._patience:
                 option = self._best(situation, plain, means, tokens)
         if option is None:
-            self._steps = RECHECK if hopeful else min(2 * self._steps, MOST_STEPS)
+            if self._genre is not None:
+                self._steps = RECHECK if hopeful else min(2 * self._steps, MOST_STEPS)
             self._predictions.append(Prediction(1.0, plain, plain))
             return Step(AR, steps=self._steps)
-        self._steps = RECHECK // 2
+        self._steps = 1
         self._rate = max(option.tokens / option.ms, 1.0 / plain)
         self._order = situation.ngram_order
         self._predictions.append(Prediction(option.tokens, option.ms, plain))
         return option.step
+
+    def _enter(self, genre: Genre) -> None:
+        """The text's beginning shows what genre it is of."""
+        self._genre = genre
+        self._belief.enter(genre.usual)
+        self._credit += genre.credit - FIRST_CREDIT
+        self._carried += genre.credit - FIRST_CREDIT
 
     def _best(self, situation: Situation, plain: float, means: Means, tokens: Sequence[float]) -> Option | None:
         """What promises to beat one-token steps by most, or a trial that is due.
@@ -170,7 +180,7 @@ class AutoPolicy:
         if best is not None and best.rate * plain > MARGIN:
             return best
         if self._since_draft >= self._patience:
-            trial = self._options.trial(self._genre.usual.weights, situation.room, MOST_CREDIT * plain)
+            trial = self._options.trial(self._belief.usual.weights, situation.room, MOST_CREDIT * plain)
             if trial is not None and trial.risk <= means.credit:
                 self._trial = True
                 return trial
@@ -256,13 +266,15 @@ class AutoPolicy:
             spent: milliseconds that the draft took.
         """
         widths, target = self._options.widths, self._options.target
-        usable = range(bisect_right(widths, len(probabilities) + 1))
         means = self._means_behind(spent, plain)
         emitted = list(accumulate(probabilities, initial=1.0))
-        tokens = [emitted[rows - 1] for rows in widths[: len(usable)]]
+        # All of a draft that ends between two widths take no longer than the wider one.
+        usable = range(bisect_left(widths, len(emitted)) + 1)
+        rows = [min(widths[i], len(emitted)) for i in usable]
+        tokens = [emitted[n - 1] for n in rows]
         covered = [i for i in usable if i == 0 or means.cover(target[i] - plain, tokens[i] * plain - target[i])]
         best = max(covered, key=lambda i: tokens[i] - self._rate * target[i])
-        return tokens[best], widths[best]
+        return tokens[best], rows[best]
 
     def _learn_tree_gain(self, tree: Tree, chain: Tree, rows: int) -> None:
         straight = sum(chain.probabilities[: rows - 1])
@@ -282,7 +294,8 @@ class AutoPolicy:
             self._book(outcome, outcome.tokens - self._lasted(outcome) / self._options.target_ms(1, outcome.context))
         self._credit = min(self._credit, max(MOST_CREDIT, GAIN_AT_RISK * self._gained))
         carried = self._carried + self._gained * (GAIN_CARRIED if self._gained > 0 else 1.0)
-        self._genre.credit = min(carried, MOST_CARRIED)
+        if self._genre is not None:
+            self._genre.credit = min(carried, MOST_CARRIED)
         self._belief.passed(outcome.tokens)
 
     def _learn_steps(self, outcome: Outcome) -> None:
@@ -316,10 +329,11 @@ class AutoPolicy:
         """A cycle with drafts gained the time of `gain` one-token steps."""
         self._credit += gain
         self._gained += gain
-        self._certain = self._certain + outcome.accepted if gain > 0 else 0
         if outcome.step.kind == NGRAM:
+            # That a match is not continued says nothing of the text's next drafts.
             self._memory.ngrams.observe(self._order, outcome.drafts, outcome.accepted)
             return
+        self._certain = self._certain + outcome.accepted if gain > 0 else 0
         self._since_draft = 0
         if gain > 0:
             self._patience = FIRST_PATIENCE

@@ -68,8 +68,15 @@ class Belief:
     """The weights of the kinds at the current end of one text."""
 
     def __init__(self, usual: Usual):
-        self._usual = usual
+        self.usual = usual
         self.weights = list(usual.weights)
+
+    def enter(self, usual: Usual) -> None:
+        """The text is of a genre for which this is usual; what its own tokens have shown stays."""
+        weights = [w * new / old for w, new, old in zip(self.weights, usual.weights, self.usual.weights, strict=True)]
+        total = sum(weights)
+        self.weights = [weight / total for weight in weights]
+        self.usual = usual
 
     def observe(self, drafts: int, accepted: int, unseen: float | None = None) -> None:
         """`accepted` of `drafts` were accepted.
@@ -87,7 +94,7 @@ class Belief:
         total = sum(weights)
         if total > 0:
             self.weights = [weight / total for weight in weights]
-            self._usual.learn(self.weights)
+            self.usual.learn(self.weights)
 
     def chosen(self, certainties: Sequence[float]) -> None:
         """The target chose tokens that it gave these probabilities; one between the bounds counts in part for each."""
@@ -103,5 +110,5 @@ class Belief:
     def passed(self, tokens: int) -> None:
         """`tokens` tokens were emitted."""
         same = (1.0 - CHANGE) ** tokens
-        usual = self._usual.weights
+        usual = self.usual.weights
         self.weights = [same * weight + (1.0 - same) * u for weight, u in zip(self.weights, usual, strict=True)]

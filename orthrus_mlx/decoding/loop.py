@@ -157,6 +157,7 @@ class Decoder:
         self.most_rows = exactness.most(block_size)
         self.stop_tokens, self.limit = frozenset(stop_tokens), limit
         self.text: list[int] = []
+        self._first: int | None = None
         self.chosen = 0
         self._by_hand = stepwise is not None or constraint is not None
         self._choice_kernel = model.choice_kernel
@@ -169,6 +170,7 @@ class Decoder:
     def begin(self, prompt: Sequence[int]) -> None:
         """The cache holds all of `prompt` but its last token; `text` goes on behind it."""
         self.text = list(prompt)
+        self._first = None
 
     def cycles(self) -> Steps:
         """The whole generation, after `begin`."""
@@ -211,7 +213,7 @@ class Decoder:
 
     def _situation(self, room: int) -> Situation:
         tokens, order = self._match(min(room, self.most_rows) - 1)
-        return Situation(self.cache.offset, room, len(tokens), order, tokens)
+        return Situation(self.cache.offset, room, len(tokens), order, tokens, self._first)
 
     def _match(self, most: int) -> tuple[Sequence[int], int]:
         """What `NGrams.find` finds in the whole text."""
@@ -337,7 +339,7 @@ class Decoder:
             return None, work.drafted.chain[: step.verify_rows - 1]
         arrays = [a for a in (work.drafted.tokens, work.drafted.confidences) if a is not None]
         tokens, *sure = yield from self._read(*arrays)
-        draft = read(tokens, sure[0] if sure else None)
+        draft = self._to_stop(read(tokens, sure[0] if sure else None))
         if self._by_hand or not sure:
             # User code and grammars walk a chain.
             chain = tuple(row[0] for row in draft.tokens[: step.verify_rows - 1])
@@ -400,6 +402,8 @@ class Decoder:
 
     def _know(self, tokens: list[int]) -> None:
         """`tokens` are part of the text now."""
+        if self._first is None and tokens:
+            self._first = tokens[0]
         self.text.extend(tokens)
         self.chosen += len(tokens)
         if self.constraint is not None:
@@ -408,6 +412,13 @@ class Decoder:
     def _observe(self, outcome: Outcome) -> None:
         self.policy.observe(outcome)
         self.stats.count_outcome(outcome, self.policy.prediction)
+
+    def _to_stop(self, draft: Draft) -> Draft:
+        """`draft` without what it has behind the text's end."""
+        for i, row in enumerate(draft.tokens):
+            if row[0] in self.stop_tokens:
+                return Draft(draft.tokens[: i + 1], draft.confidences[: i + 1])
+        return draft
 
     def _until_stop(self, tokens: list[int]) -> list[int]:
         for i, token in enumerate(tokens):

@@ -16,7 +16,10 @@ from .costs import DIFFUSION, CostTable
 from .steps import CHAIN, NGRAM, TREE, Step
 
 MOST_DEBT = 6.0
-"""One-token steps that a text may lose beyond its credit, where at least as many are expected to be gained."""
+"""Most one-token steps that a text may lose beyond its credit."""
+
+STAKE = 3.0
+"""How many times the gain expected of a step it may lose beyond the text's credit."""
 
 DEBT_PER_TOKEN = 0.5
 """A text may get into debt by so many one-token steps for each certain token since the last doubtful one."""
@@ -48,14 +51,14 @@ class Option:
 
 @dataclass(frozen=True)
 class Means:
-    """What a step may lose, in milliseconds: the text's credit, and a debt of no more than the gain expected of it."""
+    """What a step may lose, in milliseconds: the text's credit, and a debt in proportion to the gain expected of it."""
 
     credit: float
     debt: float = 0.0
 
     def cover(self, risk: float, gain: float) -> bool:
         """Whether a step that loses `risk` at worst and gains `gain` on average may be taken."""
-        return risk <= self.credit + min(max(gain, 0.0), self.debt)
+        return risk <= self.credit + min(STAKE * max(gain, 0.0), self.debt)
 
 
 class Options:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from operator import mul, truediv
@@ -21,9 +20,6 @@ MOST_CARRIED = 4.0
 
 GAIN_CARRIED = 0.15
 """Share of what a text gained that the next ones may lose: more would let predictable texts pay with prose's time."""
-
-ENDING = 4
-"""Tokens of a prompt that name a text's genre: the last ones of a chat template, which are the same in every chat."""
 
 MOST_GENRES = 256
 
@@ -66,7 +62,7 @@ _BINS = [max(bisect_right(NGRAM_ORDERS, matching) - 1, 0) for matching in range(
 
 @dataclass
 class Genre:
-    """What texts taught whose prompts end alike, as those of a chat do.
+    """What texts taught that begin alike.
 
     Attributes:
         usual: how common predictable passages are.
@@ -92,17 +88,17 @@ class PolicyMemory:
         self._genres: dict[tuple[int, ...], Genre | None] = {}
         self._calibrations = {False: Calibration(), True: Calibration()}
 
-    def genre(self, prompt: Sequence[int]) -> Genre:
-        """The genre of a text behind `prompt`; prompts whose last tokens are new share one."""
-        ending = tuple(prompt[-ENDING:])
-        if ending not in self._genres:
+    def genre(self, beginning: tuple[int, ...]) -> Genre:
+        """The genre of texts whose prompt's last token and first own token are `beginning`: a list, a heading, a block
+        of code, a sentence. Beginnings not met before share one."""
+        if beginning not in self._genres:
             if len(self._genres) == MOST_GENRES:
                 del self._genres[next(iter(self._genres))]
-            self._genres[ending] = None
+            self._genres[beginning] = None
             return self._unfamiliar
-        found = self._genres[ending]
+        found = self._genres[beginning]
         if found is None:
-            found = self._genres[ending] = Genre(Usual(self._unfamiliar.usual.weights), self._unfamiliar.credit)
+            found = self._genres[beginning] = Genre(Usual(self._unfamiliar.usual.weights), self._unfamiliar.credit)
         return found
 
     def calibration(self, sampled: bool) -> Calibration:

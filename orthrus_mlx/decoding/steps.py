@@ -30,6 +30,7 @@ class Situation:
         ngram: drafts that an n-gram match in prompt + output offers; 0 where there is none.
         ngram_order: tokens of text that the match rests on.
         ngram_tokens: these drafts, where a draft that was read is to be shaped.
+        first: the first token of the answer, once it is known.
     """
 
     context: int
@@ -37,6 +38,7 @@ class Situation:
     ngram: int = 0
     ngram_order: int = 0
     ngram_tokens: Sequence[int] = ()
+    first: int | None = None
 
 
 @dataclass(frozen=True)
