@@ -117,6 +117,7 @@ class AutoPolicy:
         self._belief = Belief(Usual())
         self._credit = self._carried = FIRST_CREDIT
         self._gained = 0.0
+        self._begun = False
         self._certain = 0
         self._steps = 1
         self._patience = FIRST_PATIENCE
@@ -286,41 +287,43 @@ class AutoPolicy:
 
     def observe(self, outcome: Outcome) -> None:
         expected = self.prediction = self._predictions.popleft()
+        # The first cycle waits for the prompt and finds caches cold: what it took is no pass's cost.
+        measured, self._begun = 1e3 * outcome.seconds if self._begun else 0.0, True
         if outcome.step.kind == AR:
             # Of every step of the run.
             self.prediction = Prediction(outcome.tokens, outcome.tokens * expected.ms, expected.plain_ms)
-            self._learn_steps(outcome)
+            self._learn_steps(outcome, measured)
         else:
-            self._book(outcome, outcome.tokens - self._lasted(outcome) / self._options.target_ms(1, outcome.context))
+            lasted = self._lasted(outcome, measured)
+            self._book(outcome, outcome.tokens - lasted / self._options.target_ms(1, outcome.context))
         self._credit = min(self._credit, max(MOST_CREDIT, GAIN_AT_RISK * self._gained))
         carried = self._carried + self._gained * (GAIN_CARRIED if self._gained > 0 else 1.0)
         if self._genre is not None:
             self._genre.credit = min(carried, MOST_CARRIED)
         self._belief.passed(outcome.tokens)
 
-    def _learn_steps(self, outcome: Outcome) -> None:
-        """One-token steps were taken."""
+    def _learn_steps(self, outcome: Outcome, measured: float) -> None:
+        """One-token steps were taken, in so many milliseconds (0: unknown)."""
         self._credit += INCOME * outcome.tokens
         self._carried += INCOME * outcome.tokens
         self._since_draft += outcome.tokens
         self._belief.chosen(outcome.certainties)
         for certainty in outcome.certainties:
             self._certain = 0 if certainty < DOUBTFUL else self._certain + 1
-        if outcome.seconds:
+        if measured:
             expected = outcome.tokens * self._options.target_ms(1, outcome.context)
-            self._costs.observe([(AR_VIEW, self._padded(1))], expected, outcome.seconds * 1e3)
+            self._costs.observe([(AR_VIEW, self._padded(1))], expected, measured)
 
-    def _lasted(self, outcome: Outcome) -> float:
-        """Milliseconds that a cycle with drafts is taken to have lasted; the cost table learns what it did."""
+    def _lasted(self, outcome: Outcome, measured: float) -> float:
+        """Milliseconds that a cycle with drafts is taken to have lasted; the cost table learns what it did (0: unknown)."""
         passes = [(AR_VIEW, self._padded(outcome.rows))]
         expected = self._options.target_ms(outcome.rows, outcome.context)
         expected += (1 + outcome.step.look) * self._costs.sync_ms
         if outcome.draft_rows:
             passes.append((DIFFUSION, outcome.draft_rows))
             expected += self._options.draft_ms(outcome.draft_rows, outcome.context)
-        if not outcome.seconds:
+        if not measured:
             return expected
-        measured = outcome.seconds * 1e3
         self._costs.observe(passes, expected, measured)
         # One interruption is no reason to stop drafting, nor one lucky reading to go on.
         return min(max(measured, expected / 2), 2 * expected)

@@ -266,9 +266,13 @@ class Decoder:
     # Finishing it -----------------------------------------------------------------------------------
 
     def _finish_step(self, queued: _Queued) -> Steps:
-        """Read a queued step, with the next cycle queued before the host waits for it."""
+        """Read a queued step, with the next cycle queued before the host waits for it.
+
+        On the CPU nothing runs beside the host: there the step is over when the next cycle begins, so that its time is
+        its own, what it tells is known, and nothing is begun behind the text's end.
+        """
         run = queued.run
-        ahead = yield from self._begin(queued.token, unread=1)
+        ahead = None if self._on_cpu else (yield from self._begin(queued.token, unread=1))
         (chosen,), *certainty = yield from self._read(*(a for a in (queued.token, queued.certainty) if a is not None))
         self._know([chosen])
         self.stats.count_cycle(run.step.kind, [0])
@@ -280,6 +284,8 @@ class Decoder:
         # What a run that the text's end cut short would teach is not worth the time that it takes.
         if run.taken == run.step.steps:
             self._observe(self._run_outcome(run))
+        if self._on_cpu and chosen not in self.stop_tokens:
+            ahead = yield from self._begin(queued.token)
         return [Emission(chosen, None, queued.logits, 0)], ahead
 
     def _run_outcome(self, run: _Run) -> Outcome:
