@@ -315,7 +315,7 @@ class AutoPolicy:
             self._costs.observe([(AR_VIEW, self._padded(1))], expected, measured)
 
     def _lasted(self, outcome: Outcome, measured: float) -> float:
-        """Milliseconds that a cycle with drafts is taken to have lasted; the cost table learns what it did (0: unknown)."""
+        """Milliseconds that a cycle with drafts is taken to have lasted; the cost table learns what was `measured`."""
         passes = [(AR_VIEW, self._padded(outcome.rows))]
         expected = self._options.target_ms(outcome.rows, outcome.context)
         expected += (1 + outcome.step.look) * self._costs.sync_ms
