@@ -3,9 +3,10 @@
 Expected tokens come from the text's recent acceptance and certainty (`belief`), from the confidences of a draft that
 was read (`calibration`) and from how n-gram matches fared; milliseconds come from the cost table. A step is only taken
 if its worst case, nothing accepted, fits the text's *credit*: a little to begin with, a small share of the time of
-every one-token step, and part of what drafts have gained. A text that looks predictable may go into *debt* by what a
-step is expected to gain, up to a limit. So whatever the text does, decoding takes at most that much longer than
-one-token steps, and where these are so cheap that no cycle can repay itself, nothing is drafted at all.
+every one-token step, and part of what drafts have gained. A text that looks predictable may go into *debt*, by a few
+times what a step is expected to gain and up to a limit. So whatever the text does, decoding takes at most that much
+longer than one-token steps, and where these are so cheap that no cycle can repay itself, nothing is drafted at all.
+The first token is a one-token step: with the prompt's last it tells what texts taught that began alike.
 """
 
 from __future__ import annotations
