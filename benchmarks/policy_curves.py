@@ -22,13 +22,14 @@ SYNC_MS = 0.25
 @dataclass(frozen=True)
 class Curve:
     """`points[rows]` is the cost of a pass in one-row passes; `row_class`: rows that rule B pads target passes to;
-    `drafts`: the same of diffusion passes, where they cost something else."""
+    `drafts`: the same of diffusion passes, where they cost something else; `ahead`: see `Machine`."""
 
     name: str
     points: dict[int, float]
     source: str
     row_class: int | None = None
     drafts: dict[int, float] | None = None
+    ahead: bool = True
 
     def at(self, rows: int, view: str = AR) -> float:
         points = self.drafts if view == DIFFUSION and self.drafts else self.points
@@ -46,7 +47,7 @@ class Curve:
         def cost(view: str, rows: int, context: int) -> float:
             return PLAIN_MS * (self.at(rows, view) + 0.02 * context / 1000)
 
-        return Machine(cost, SYNC_MS, noise, int if self.row_class is None else self._pad)
+        return Machine(cost, SYNC_MS, noise, int if self.row_class is None else self._pad, self.ahead)
 
     def _pad(self, rows: int) -> int:
         return self.row_class or rows
@@ -98,12 +99,18 @@ PREDICTED = (
 )
 
 OTHER = (
-    Curve("Linux CPU, MLX's BLAS", {1: 1.0, 32: 30.0}, "facts of MLX 0.32.4's CPU wheel: a row costs a row"),
+    Curve(
+        "Linux CPU, MLX's BLAS",
+        {1: 1.0, 32: 30.0},
+        "facts of MLX 0.32.4's CPU wheel: a row costs a row",
+        ahead=False,
+    ),
     Curve(
         "Linux CPU, NumPy",
         {1: 1.0, 2: 1.2, 4: 1.5, 8: 2.2, 16: 3.6, 32: 6.4},
         "the demo model on 2 vCPU of an AMD EPYC, benchmarks/cpu_passes.py",
         drafts={2: 1.4, 4: 1.3, 8: 1.6, 16: 2.25, 32: 3.6},
+        ahead=False,
     ),
     Curve("H200 bf16", {1: 1.0, 16: 1.13, 32: 1.3}, "first measurement on an H200, MLX 0.32.4"),
 )

@@ -126,12 +126,16 @@ def invented_trace(acceptance: Sequence[float], seed: int = 0, width: int = 32, 
 
 @dataclass(frozen=True)
 class Machine:
-    """What passes take: milliseconds of a pass, of waiting for the device, and how much single cycles scatter."""
+    """What passes take: milliseconds of a pass, of waiting for the device, and how much single cycles scatter.
+
+    `ahead`: whether a step is asked for while the one before it is under way, as it is on all devices but the CPU.
+    """
 
     cost: Callable[[str, int, int], float]
     sync_ms: float = 0.0
     noise: float = 0.0
     padded: Callable[[int], int] = int
+    ahead: bool = True
 
     def table(self, error: float = 1.0) -> CostTable:
         """What the package would measure on it; `error` times too much for passes of several rows."""
@@ -161,7 +165,7 @@ class Run:
 def replay(
     trace: Trace, policy: Policy, machine: Machine, *, seed: int = 0, ngrams: bool = True, beyond: int = BEYOND
 ) -> Run:
-    """Decode the trace's answer as the decode loop would: a step is asked for while a one-token step is under way.
+    """Decode the trace's answer as the decode loop would.
 
     Args:
         beyond: tokens that the request allows behind the answer's end, which the policy cannot foresee.
@@ -180,7 +184,7 @@ def replay(
         if step.kind == AR:
             tokens = min(step.steps, left)
             text.extend(trace.answer[emitted : emitted + tokens - 1])
-            if tokens < left:
+            if tokens < left and machine.ahead:
                 ahead = _asked(trace, policy, text, emitted + tokens, ngrams, beyond, lacking=1)
             text.extend(trace.answer[emitted + tokens - 1 : emitted + tokens])
             ms = tokens * machine.cost(AR_VIEW, machine.padded(1), context) * noise

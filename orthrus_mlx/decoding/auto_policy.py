@@ -147,8 +147,11 @@ class AutoPolicy:
         if situation.room > 1 and (situation.ngram or means.credit + means.debt >= LEAST_RISK * plain):
             tokens = self._options.expected(self._belief.weights)
             hopeful = self._options.promise(tokens) > MARGIN
-            if hopeful or situation.ngram or self._since_draft >= self._patience:
+            due = self._since_draft >= self._patience and means.credit >= LEAST_RISK * plain
+            if hopeful or situation.ngram or due:
                 option = self._best(situation, plain, means, tokens)
+            if option is None and due:
+                option = self._try(situation, plain, means)
         if option is None:
             if self._genre is not None:
                 self._steps = RECHECK if hopeful else min(2 * self._steps, MOST_STEPS)
@@ -168,7 +171,7 @@ class AutoPolicy:
         self._carried += genre.credit - FIRST_CREDIT
 
     def _best(self, situation: Situation, plain: float, means: Means, tokens: Sequence[float]) -> Option | None:
-        """What promises to beat one-token steps by most, or a trial that is due.
+        """What promises to beat one-token steps by most.
 
         Args:
             tokens: that unread chains are expected to give.
@@ -179,18 +182,17 @@ class AutoPolicy:
         goal = max(MARGIN / plain, best.rate if best else 0.0)
         gain = self._memory.tree_gain if self._trees else 1.0
         best = self._options.read(weights, room, means, goal, gain) or best
-        if best is not None and best.rate * plain > MARGIN:
-            return best
-        if self._since_draft >= self._patience:
-            trial = self._options.trial(self._belief.usual.weights, situation.room, MOST_CREDIT * plain)
-            if trial is not None and trial.risk <= means.credit:
-                self._trial = True
-                return trial
-        return None
+        return best if best is not None and best.rate * plain > MARGIN else None
+
+    def _try(self, situation: Situation, plain: float, means: Means) -> Option | None:
+        """A trial, where it can be afforded."""
+        trial = self._options.trial(self._belief.usual.weights, situation.room, MOST_CREDIT * plain)
+        self._trial = trial is not None and trial.risk <= means.credit
+        return trial if self._trial else None
 
     def _means(self, plain: float) -> Means:
         """What a step may lose where one-token steps take `plain` milliseconds."""
-        return Means(self._credit * plain, min(MOST_DEBT, DEBT_PER_TOKEN * self._certain) * plain)
+        return Means(self._credit * plain, min(MOST_DEBT, DEBT_PER_TOKEN * max(self._certain - 1, 0)) * plain)
 
     def _means_behind(self, draft_ms: float, plain: float) -> Means:
         """What verifying a draft may lose that was read. What it took is lost either way, and its confidences speak for

@@ -21,8 +21,9 @@ MOST_DEBT = 6.0
 STAKE = 3.0
 """How many times the gain expected of a step it may lose beyond the text's credit."""
 
-DEBT_PER_TOKEN = 0.5
-"""A text may get into debt by so many one-token steps for each certain token since the last doubtful one."""
+DEBT_PER_TOKEN = 0.75
+"""A text may get into debt by so many one-token steps for each certain token since the last doubtful one but the first:
+one alone says little."""
 
 RELIABILITY = 0.6
 """Of what knowing a passage's kind exactly would save, the share that reading its draft's confidences saves."""
