@@ -16,7 +16,7 @@ TREE = "tree"
 NGRAM = "ngram"
 KINDS = (AR, CHAIN, TREE, NGRAM)
 
-CERTAINTIES = 4
+CERTAINTIES = 2
 """One-token steps of a run, its last ones, whose certainty is computed: a look through the vocabulary each."""
 
 
