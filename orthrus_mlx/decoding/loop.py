@@ -421,10 +421,8 @@ class Decoder:
 
     def _to_stop(self, draft: Draft) -> Draft:
         """`draft` without what it has behind the text's end."""
-        for i, row in enumerate(draft.tokens):
-            if row[0] in self.stop_tokens:
-                return Draft(draft.tokens[: i + 1], draft.confidences[: i + 1])
-        return draft
+        end = len(self._until_stop([row[0] for row in draft.tokens]))
+        return Draft(draft.tokens[:end], draft.confidences[:end])
 
     def _until_stop(self, tokens: list[int]) -> list[int]:
         for i, token in enumerate(tokens):
