@@ -1,8 +1,9 @@
 // y = x W^T for up to ROWS rows of x: the weight's rows are the rows of the matrix tiles, x's rows are columns.
 //
 // A thread block takes units of 16 PANELS rows of W, its warps take fixed pieces of K in turn, and their sums are added
-// in the order of the warps; a column of a tile is computed without regard to its neighbours. So a row of y has the same
-// bits whatever rows travel with it, as long as the code for 8, 16 and 32 rows does the same operations in the same order.
+// in the order of the warps; a column of a tile is computed without regard to its neighbours. So a row of y has the
+// same bits whatever rows travel with it, as long as the code for 8, 16 and 32 rows does the same operations in the same
+// order.
 //
 // Weights are copied to shared memory some steps ahead, over the ends of units and before the wait for x: memory never
 // rests.
@@ -19,8 +20,8 @@ struct Matrix {
 };
 
 // What a thread block holds of a step; a thread reads only what it copied. Per warp 64 values of k for each row of the
-// tile, or 128 in 4 bits; a lane has of rows g and g + 8 two times 8 neighbouring values, or 32 of them in 4 bits, which
-// share one scale: one of the two in the 32 bits beside them.
+// tile, or 128 in 4 bits; a lane has of rows g and g + 8 two times 8 neighbouring values, or 32 of them in 4 bits,
+// which share one scale: one of the two in the 32 bits beside them.
 template <int PANELS, int BITS>
 struct Step {
   static constexpr int WORDS = 1, WIDTH = 128;
