@@ -96,7 +96,7 @@ def model_args(size: str) -> ModelArgs:
 def random_model(args: ModelArgs, bits: int) -> Model:
     """Both views with random weights, bf16 or, with fewer than 16 `bits`, affine in groups of 64."""
     mx.random.seed(0)
-    model = Model(args)
+    model = Model(args).eval()
     model.set_dtype(mx.bfloat16)
     if bits < 16:
         for layer in model.layers:

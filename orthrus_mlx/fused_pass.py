@@ -49,8 +49,9 @@ class FusedPass:
         mx.eval(self._arrays, list(self._constants.values()), self._frequencies, self._positions)
 
     def takes(self, parts: Sequence[Part]) -> bool:
-        """Whether `parts` are for the kernels: longer ones are prompts, which MLX reads faster."""
-        return all(part.stop - part.start <= MAX_BLOCK_SIZE for part in parts)
+        """Whether `parts` are for the kernels: longer ones are prompts, which MLX reads faster, and in training a
+        gradient cannot follow into them."""
+        return not self._backbone.training and all(part.stop - part.start <= MAX_BLOCK_SIZE for part in parts)
 
     def __call__(self, embedded: mx.array, parts: Sequence[Part]) -> mx.array:
         """Hidden states [1, N, hidden] after the final norm, of embedded ids [1, N, hidden]."""

@@ -51,7 +51,8 @@ def same(a: mx.array, b: mx.array) -> bool:
 def tiny(bits: int = 16) -> Model:
     mx.random.seed(1)
     args = ModelArgs("orthrus", 128, 2, 192 if bits == 16 else 256, 2, 1, 64, 96, 1e-6, 4096, True, 1e6, None, 8, 95)
-    model = Model(args)
+    # Else neither the pass nor its head would run.
+    model = Model(args).eval()
     model.set_dtype(mx.bfloat16)
     if bits < 16:
         nn.quantize(model, 64, bits)
@@ -107,6 +108,16 @@ def test_a_wrong_layer_is_found_out():
     assert found is not None
     model.layers[0].mlp.down_proj.weight = -model.layers[0].mlp.down_proj.weight
     assert "differ from MLX's" in (layer_failure(model, found) or "")
+
+
+def test_a_model_in_training_stays_with_mlx():
+    model = fused(tiny())
+    ours = logits(model, filled(model, 8), [3, 14, 15])
+    model.model.fused = model.fused_head = None
+    stock = logits(model, filled(model, 8), [3, 14, 15])
+    assert not same(ours, stock)
+    fused(model).train()
+    assert same(logits(model, filled(model, 8), [3, 14, 15]), stock)
 
 
 def test_a_float32_model_stays_with_mlx():
