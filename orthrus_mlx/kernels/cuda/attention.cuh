@@ -102,30 +102,27 @@ __device__ void attend(const Attended<T>& all, Team& team, int path, int head, i
       }
     }
 
-    // Read half of the values while the softmax is found
-    uint4 value[4][HALVES];
-    auto read_values = [&](int s) {
-      if (prefix_only) {
-        const T* first = value_rows + (long long)(base + 16 * s + 2 * t) * D + 8 * g;
+    // Read all of their values while the softmax is found
+    uint4 value[2][4][HALVES];
+    if (prefix_only) {
+      const T* first = value_rows + (long long)(base + 2 * t) * D + 8 * g;
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
+      for (int n = 0; n < 8; n++) {
 #pragma unroll
-          for (int half = 0; half < HALVES; half++) {
-            value[i][half] = load_8(first + (i % 2 + 8 * (i / 2)) * D + 64 * half, true);
-          }
-        }
-      } else {
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-          const int from = cache_row(base + 16 * s + 2 * t + i % 2 + 8 * (i / 2));
-#pragma unroll
-          for (int half = 0; half < HALVES; half++) {
-            value[i][half] = load_8(value_rows + (long long)from * D + 64 * half + 8 * g, from >= 0);
-          }
+        for (int half = 0; half < HALVES; half++) {
+          value[n / 4][n % 4][half] = load_8(first + (n % 2 + 8 * (n / 2)) * D + 64 * half, true);
         }
       }
-    };
-    read_values(0);
+    } else {
+#pragma unroll
+      for (int n = 0; n < 8; n++) {
+        const int from = cache_row(base + 2 * t + n % 2 + 8 * (n / 2));
+#pragma unroll
+        for (int half = 0; half < HALVES; half++) {
+          value[n / 4][n % 4][half] = load_8(value_rows + (long long)from * D + 64 * half + 8 * g, from >= 0);
+        }
+      }
+    }
 
     // Softmax over them and those before
     float top[2] = {peak[0], peak[1]}, factor[2];
@@ -184,7 +181,7 @@ __device__ void attend(const Attended<T>& all, Team& team, int path, int head, i
           unsigned words[4];
 #pragma unroll
           for (int i = 0; i < 4; i++) {
-            const uint4& all_eight = value[i][half];
+            const uint4& all_eight = value[s][i][half];
             words[i] = j < 2 ? all_eight.x : j < 4 ? all_eight.y : j < 6 ? all_eight.z : all_eight.w;
           }
           const unsigned halves = j % 2 ? 0x7632 : 0x5410;
@@ -192,9 +189,6 @@ __device__ void attend(const Attended<T>& all, Team& team, int path, int head, i
           const unsigned b1 = __byte_perm(words[2], words[3], halves);
           Pair<T>::multiply(sums[half][j], a0, a1, a2, a3, b0, b1);
         }
-      }
-      if (s == 0) {
-        read_values(1);
       }
     }
   }
