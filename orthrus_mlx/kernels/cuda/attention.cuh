@@ -31,15 +31,101 @@ struct Attended {
 };
 
 struct Team {
-  uint4 queries[16][20];  // rows of 16 vectors at most, four apart from the next: no two lanes meet in a bank
+  // Of two units in turn; rows of 16 vectors at most, four apart from the next: no two lanes meet in a bank
+  uint4 queries[2][16][20];
   float piece[4][16][64 + 4];
   float peaks[4][16], masses[4][16];
 };
 
-// The chunk's sums, peaks and masses; y itself where there is one chunk.
+// A lane's pieces of a warp's 32 keys, read ahead if they are all of the prefix; else zeros, so that no registers are
+// held for the keys before.
+template <typename T, int D>
+struct Keys {
+  uint4 pieces[4][D / 32];
+
+  __device__ void read(const T* first, bool of_prefix) {
+    if (!of_prefix) {
+      *this = {};
+      return;
+    }
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int n = 0; n < 4; n++) {
+#pragma unroll
+      for (int i = 0; i < D / 32; i++) {
+        pieces[n][i] = load_8(first + (8 * n + lane / 4) * D + 32 * i + 8 * (lane % 4), true);
+      }
+    }
+  }
+};
+
+// A team's units: all chunks of all paths and heads, the longest first.
 template <typename T, int REPEATS, int G, int D>
-__device__ void attend(const Attended<T>& all, Team& team, int path, int head, int chunk, int group) {
+struct Units {
+  const Attended<T>& all;
+  int groups, count, unit;
+
+  __device__ explicit Units(const Attended<T>& all)
+      : all(all), groups((REPEATS * all.S + 15) / 16), count(all.P * G * all.chunks * groups) {
+    const int team = threadIdx.x / 128;
+    // Two groups of query rows read the same keys: the teams of one thread block take them. Else units are spread.
+    unit = groups > 1 ? 2 * blockIdx.x + team : blockIdx.x + gridDim.x * team;
+  }
+  __device__ int group() const { return unit % groups; }
+  __device__ int head() const { return unit / groups % G; }
+  __device__ int path() const { return unit / groups / G % all.P; }
+  __device__ int chunk() const { return all.chunks - 1 - unit / groups / G / all.P; }
+  __device__ bool there() const { return unit < count; }
+  __device__ void next() { unit += 2 * gridDim.x; }
+
+  // Has the unit's keys and values brought nearer.
+  __device__ void prefetch_cache() const {
+    if (there() && threadIdx.x % 128 == 32) {
+      const int start = chunk_start(chunk()), stop = min(chunk_start(chunk() + 1), all.prefix);
+      const long long first = ((long long)head() * all.capacity + start) * D;
+      if (start < stop) {
+        prefetch(reinterpret_cast<const char*>(all.keys + first), (stop - start) * D * sizeof(T));
+        prefetch(reinterpret_cast<const char*>(all.values + first), (stop - start) * D * sizeof(T));
+      }
+    }
+  }
+
+  // Reads the warp's first keys, if all are of the prefix.
+  __device__ void read_keys(Keys<T, D>& keys) const {
+    const int base = chunk_start(chunk()) + 32 * (threadIdx.x / 32 % 4);
+    keys.read(all.keys + ((long long)head() * all.capacity + base) * D, there() && base + 32 <= all.prefix);
+  }
+
+  // Starts to copy the queries, a warp 32 dimensions.
+  __device__ void copy_queries(uint4 (&queries)[16][20]) const {
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4;
+    const int g = lane / 4, t = lane % 4;
+    if (there() && warp < D / 32) {
+#pragma unroll
+      for (int r = 0; r < 2; r++) {
+        const int row = 16 * group() + g + 8 * r;
+        const int node = row < REPEATS * all.S ? all.paths[path() * all.S + row % all.S] : -1;
+        uint4* to = &queries[g + 8 * r][4 * warp + t];
+        if (node >= 0) {
+          const long long query = (long long)(head() * REPEATS + row / all.S) * all.L + node;
+          start_copy<16>(to, all.queries + query * D + 32 * warp + 8 * t);
+        } else {
+          *to = make_uint4(0, 0, 0, 0);
+        }
+      }
+    }
+    end_copies();
+  }
+};
+
+// The unit's sums, peaks and masses; y itself where there is one chunk. `keys` holds its first keys on entry and the
+// next unit's on return, which are read behind the last values; the next one's queries are copied from the start.
+template <typename T, int REPEATS, int G, int D>
+__device__ void attend(
+    const Units<T, REPEATS, G, D>& unit, const Units<T, REPEATS, G, D>& next, Keys<T, D>& keys, Team& team, int turn) {
   constexpr int STEPS = D / 32, HALVES = D / 64;
+  const Attended<T>& all = unit.all;
+  const int path = unit.path(), head = unit.head(), chunk = unit.chunk(), group = unit.group();
   const int S = all.S, rows = REPEATS * S, prefix = all.prefix, end = prefix + S;
   const int thread = threadIdx.x % 128, lane = thread % 32, warp = thread / 32;
   const int g = lane / 4, t = lane % 4;
@@ -52,44 +138,26 @@ __device__ void attend(const Attended<T>& all, Team& team, int path, int head, i
         : -1;
   };
 
-  // Read the queries, a warp for 32 dimensions
-  int step[2];
-#pragma unroll
-  for (int r = 0; r < 2; r++) {
-    const int row = 16 * group + g + 8 * r;
-    step[r] = row % S;
-    if (warp < STEPS) {
-      const int node = row < rows ? nodes[step[r]] : -1;
-      const T* from = all.queries + ((long long)(head * REPEATS + row / S) * all.L + node) * D;
-      team.queries[g + 8 * r][4 * warp + t] = load_8(from + 32 * warp + 8 * t, node >= 0);
-    }
-  }
+  const int step[2] = {(16 * group + g) % S, (16 * group + g + 8) % S};
+  wait_for_copies<0>();
   meet_team();
+  const auto& queries = team.queries[turn];
+  next.copy_queries(team.queries[1 - turn]);
 
   float peak[2] = {-INFINITY, -INFINITY}, mass[2] = {0, 0};
   // Column c of tile (half, j) is dimension 64 half + 8 c + j.
   float sums[HALVES][8][4] = {};
   const int stop = min(chunk_start(chunk + 1), end);
   for (int base = chunk_start(chunk) + 32 * warp; base < stop; base += 128) {
-    // Scores of 32 keys, which are read all at once
+    // Scores of 32 keys, read ahead or all at once
     const bool prefix_only = base + 32 <= prefix;
-    uint4 key[4][STEPS];
-    if (prefix_only) {
-      const T* first = key_rows + (long long)(base + g) * D + 8 * t;
-#pragma unroll
-      for (int n = 0; n < 4; n++) {
-#pragma unroll
-        for (int i = 0; i < STEPS; i++) {
-          key[n][i] = load_8(first + 8 * n * D + 32 * i, true);
-        }
-      }
-    } else {
+    if (!prefix_only) {
 #pragma unroll
       for (int n = 0; n < 4; n++) {
         const int from = cache_row(base + 8 * n + g);
 #pragma unroll
         for (int i = 0; i < STEPS; i++) {
-          key[n][i] = load_8(key_rows + (long long)from * D + 32 * i + 8 * t, from >= 0);
+          keys.pieces[n][i] = load_8(key_rows + (long long)from * D + 32 * i + 8 * t, from >= 0);
         }
       }
     }
@@ -98,7 +166,7 @@ __device__ void attend(const Attended<T>& all, Team& team, int path, int head, i
     for (int i = 0; i < STEPS; i++) {
 #pragma unroll
       for (int n = 0; n < 4; n++) {
-        multiply_32<T>(scores[n], team.queries[g][4 * i + t], team.queries[g + 8][4 * i + t], key[n][i]);
+        multiply_32<T>(scores[n], queries[g][4 * i + t], queries[g + 8][4 * i + t], keys.pieces[n][i]);
       }
     }
 
@@ -191,7 +259,9 @@ __device__ void attend(const Attended<T>& all, Team& team, int path, int head, i
         }
       }
     }
+    keys.read(key_rows + (long long)(base + 128) * D, base + 128 < stop && base + 160 <= prefix);
   }
+  next.read_keys(keys);
 
   // Join the warps in order; a lane's sums of a row and half are 16 neighbours
   if (t == 0) {
@@ -266,45 +336,16 @@ __device__ void attend(const Attended<T>& all, Team& team, int path, int head, i
   }
 }
 
-// A team's units: all chunks of all paths and heads, the longest first.
+// Takes a team's units. `keys`: the first one's, as `read_keys` reads them.
 template <typename T, int REPEATS, int G, int D>
-struct Units {
-  const Attended<T>& all;
-  int groups, count, unit;
-
-  __device__ explicit Units(const Attended<T>& all)
-      : all(all), groups((REPEATS * all.S + 15) / 16), count(all.P * G * all.chunks * groups) {
-    const int team = threadIdx.x / 128;
-    // Two groups of query rows read the same keys: the teams of one thread block take them. Else units are spread.
-    unit = groups > 1 ? 2 * blockIdx.x + team : blockIdx.x + gridDim.x * team;
-  }
-  __device__ int group() const { return unit % groups; }
-  __device__ int head() const { return unit / groups % G; }
-  __device__ int path() const { return unit / groups / G % all.P; }
-  __device__ int chunk() const { return all.chunks - 1 - unit / groups / G / all.P; }
-  __device__ bool there() const { return unit < count; }
-  __device__ void next() { unit += 2 * gridDim.x; }
-
-  // Has the unit's keys and values brought nearer.
-  __device__ void prefetch_cache() const {
-    if (there() && threadIdx.x % 128 == 32) {
-      const int start = chunk_start(chunk()), stop = min(chunk_start(chunk() + 1), all.prefix);
-      const long long first = ((long long)head() * all.capacity + start) * D;
-      if (start < stop) {
-        prefetch(reinterpret_cast<const char*>(all.keys + first), (stop - start) * D * sizeof(T));
-        prefetch(reinterpret_cast<const char*>(all.values + first), (stop - start) * D * sizeof(T));
-      }
-    }
-  }
-};
-
-template <typename T, int REPEATS, int G, int D>
-__device__ void attend_all(Units<T, REPEATS, G, D>& units, Team* teams) {
-  while (units.there()) {
-    const int path = units.path(), head = units.head(), chunk = units.chunk(), group = units.group();
+__device__ void attend_all(Units<T, REPEATS, G, D>& units, Keys<T, D>& keys, Team* teams) {
+  Team& team = teams[threadIdx.x / 128];
+  units.copy_queries(team.queries[0]);
+  for (int turn = 0; units.there(); turn = 1 - turn) {
+    const Units<T, REPEATS, G, D> unit = units;
     units.next();
     units.prefetch_cache();
-    attend<T, REPEATS, G, D>(units.all, teams[threadIdx.x / 128], path, head, chunk, group);
+    attend(unit, units, keys, team, turn);
   }
 }
 

@@ -115,9 +115,11 @@ for (int layer = 0; layer < layers; layer++) {
       qkv, norm(QUERY_NORM), norm(KEY_NORM), frequencies, settings[0], depths, all.prefix, L, all.capacity, queries,
       keys, values);
   meet.arrive();
+  Keys<T, D> first_keys;
+  units.read_keys(first_keys);
   meet.wait();
 
-  attend_all(units, teams);
+  attend_all(units, first_keys, teams);
   if (all.chunks > 1) {
     meet.arrive();
     meet.wait();
