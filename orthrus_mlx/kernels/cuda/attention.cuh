@@ -30,10 +30,14 @@ struct Attended {
   T* y;                          // [L, H D]
 };
 
+// 16 query rows, and where each stands in its block and on its path.
+struct Queries {
+  uint4 vectors[16][20];  // 16 at most, four apart from the next row's: no two lanes meet in a bank
+  int nodes[16], steps[16];
+};
 struct Team {
-  // Of two units in turn; rows of 16 vectors at most, four apart from the next: no two lanes meet in a bank
-  uint4 queries[2][16][20];
-  float piece[4][16][64 + 4];
+  Queries queries[2];  // of two units in turn
+  float piece[4][16][128 + 4];
   float peaks[4][16], masses[4][16];
 };
 
@@ -97,17 +101,21 @@ struct Units {
   }
 
   // Starts to copy the queries, a warp 32 dimensions.
-  __device__ void copy_queries(uint4 (&queries)[16][20]) const {
+  __device__ void copy_queries(Queries& queries) const {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4;
     const int g = lane / 4, t = lane % 4;
     if (there() && warp < D / 32) {
 #pragma unroll
       for (int r = 0; r < 2; r++) {
-        const int row = 16 * group() + g + 8 * r;
-        const int node = row < REPEATS * all.S ? all.paths[path() * all.S + row % all.S] : -1;
-        uint4* to = &queries[g + 8 * r][4 * warp + t];
+        const int row = 16 * group() + g + 8 * r, repeat = row / all.S, step = row - repeat * all.S;
+        const int node = repeat < REPEATS ? all.paths[path() * all.S + step] : -1;
+        if (warp == 0 && t == 0) {
+          queries.nodes[g + 8 * r] = node;
+          queries.steps[g + 8 * r] = step;
+        }
+        uint4* to = &queries.vectors[g + 8 * r][4 * warp + t];
         if (node >= 0) {
-          const long long query = (long long)(head() * REPEATS + row / all.S) * all.L + node;
+          const long long query = (long long)(head() * REPEATS + repeat) * all.L + node;
           start_copy<16>(to, all.queries + query * D + 32 * warp + 8 * t);
         } else {
           *to = make_uint4(0, 0, 0, 0);
@@ -138,10 +146,8 @@ __device__ void attend(
         : -1;
   };
 
-  const int step[2] = {(16 * group + g) % S, (16 * group + g + 8) % S};
-  wait_for_copies<0>();
-  meet_team();
-  const auto& queries = team.queries[turn];
+  const Queries& queries = team.queries[turn];
+  const int step[2] = {queries.steps[g], queries.steps[g + 8]};
   next.copy_queries(team.queries[1 - turn]);
 
   float peak[2] = {-INFINITY, -INFINITY}, mass[2] = {0, 0};
@@ -166,7 +172,7 @@ __device__ void attend(
     for (int i = 0; i < STEPS; i++) {
 #pragma unroll
       for (int n = 0; n < 4; n++) {
-        multiply_32<T>(scores[n], queries[g][4 * i + t], queries[g + 8][4 * i + t], keys.pieces[n][i]);
+        multiply_32<T>(scores[n], queries.vectors[g][4 * i + t], queries.vectors[g + 8][4 * i + t], keys.pieces[n][i]);
       }
     }
 
@@ -271,7 +277,7 @@ __device__ void attend(
     }
   }
   meet_team();
-  float factor[2];
+  const long long place = ((long long)(path * G + head) * all.chunks + chunk) * rows;
 #pragma unroll
   for (int r = 0; r < 2; r++) {
     float top = -INFINITY;
@@ -279,60 +285,64 @@ __device__ void attend(
     for (int w = 0; w < 4; w++) {
       top = fmaxf(top, team.peaks[w][g + 8 * r]);
     }
-    factor[r] = peak[r] == -INFINITY ? 0.0f : exp2f(peak[r] - top);
+    const float factor = peak[r] == -INFINITY ? 0.0f : exp2f(peak[r] - top);
     if (t == 0) {
-      team.masses[warp][g + 8 * r] = factor[r] * mass[r];
+      team.masses[warp][g + 8 * r] = factor * mass[r];
+      if (warp == 0 && all.chunks > 1 && queries.nodes[g + 8 * r] >= 0) {
+        all.peaks[place + 16 * group + g + 8 * r] = top;
+      }
     }
-  }
-  const long long place = ((long long)(path * G + head) * all.chunks + chunk) * rows;
 #pragma unroll
-  for (int half = 0; half < HALVES; half++) {
-#pragma unroll
-    for (int r = 0; r < 2; r++) {
+    for (int half = 0; half < HALVES; half++) {
 #pragma unroll
       for (int q = 0; q < 4; q++) {
         const int column = q / 2, j = 4 * (q % 2);
         float4 four;
-        four.x = factor[r] * sums[half][j][2 * r + column];
-        four.y = factor[r] * sums[half][j + 1][2 * r + column];
-        four.z = factor[r] * sums[half][j + 2][2 * r + column];
-        four.w = factor[r] * sums[half][j + 3][2 * r + column];
-        *reinterpret_cast<float4*>(&team.piece[warp][g + 8 * r][16 * t + 4 * q]) = four;
+        four.x = factor * sums[half][j][2 * r + column];
+        four.y = factor * sums[half][j + 1][2 * r + column];
+        four.z = factor * sums[half][j + 2][2 * r + column];
+        four.w = factor * sums[half][j + 3][2 * r + column];
+        *reinterpret_cast<float4*>(&team.piece[warp][g + 8 * r][64 * half + 16 * t + 4 * q]) = four;
       }
     }
-    meet_team();
+  }
+  // Behind this meeting the next unit's queries are there, and warps ahead replace this one's.
+  constexpr int FOURS = D / 4, TURNS = 16 * FOURS / 128;
+  int node[TURNS];
 #pragma unroll
-    for (int i = thread; i < 16 * 16; i += 128) {
-      const int r = i / 16, d = 4 * (i % 16), row = 16 * group + r, node = row < rows ? nodes[row % S] : -1;
-      if (node >= 0) {
-        float4 sum = {0, 0, 0, 0};
-        float weight = 0;
+  for (int i = 0; i < TURNS; i++) {
+    node[i] = queries.nodes[(thread + 128 * i) / FOURS];
+  }
+  wait_for_copies<0>();
+  meet_team();
 #pragma unroll
-        for (int w = 0; w < 4; w++) {
-          const float4 four = *reinterpret_cast<const float4*>(&team.piece[w][r][d]);
-          sum.x += four.x;
-          sum.y += four.y;
-          sum.z += four.z;
-          sum.w += four.w;
-          weight += team.masses[w][r];
-        }
-        if (all.chunks == 1) {
-          uint2 packed;
-          packed.x = Pair<T>::pack(sum.x / weight, sum.y / weight);
-          packed.y = Pair<T>::pack(sum.z / weight, sum.w / weight);
-          T* to = all.y + ((long long)node * G * REPEATS + head * REPEATS + row / S) * D + 64 * half + d;
-          *reinterpret_cast<uint2*>(to) = packed;
-        } else {
-          *reinterpret_cast<float4*>(&all.sums[(place + row) * D + 64 * half + d]) = sum;
-          if (half == 0 && d == 0) {
-            all.peaks[place + row] =
-                fmaxf(fmaxf(team.peaks[0][r], team.peaks[1][r]), fmaxf(team.peaks[2][r], team.peaks[3][r]));
-            all.masses[place + row] = weight;
-          }
+  for (int i = 0; i < TURNS; i++) {
+    const int r = (thread + 128 * i) / FOURS, d = 4 * (thread % FOURS), row = 16 * group + r;
+    if (node[i] >= 0) {
+      float4 sum = {0, 0, 0, 0};
+      float weight = 0;
+#pragma unroll
+      for (int w = 0; w < 4; w++) {
+        const float4 four = *reinterpret_cast<const float4*>(&team.piece[w][r][d]);
+        sum.x += four.x;
+        sum.y += four.y;
+        sum.z += four.z;
+        sum.w += four.w;
+        weight += team.masses[w][r];
+      }
+      if (all.chunks == 1) {
+        uint2 packed;
+        packed.x = Pair<T>::pack(sum.x / weight, sum.y / weight);
+        packed.y = Pair<T>::pack(sum.z / weight, sum.w / weight);
+        T* to = all.y + ((long long)node[i] * G * REPEATS + head * REPEATS + row / S) * D + d;
+        *reinterpret_cast<uint2*>(to) = packed;
+      } else {
+        *reinterpret_cast<float4*>(&all.sums[(place + row) * D + d]) = sum;
+        if (d == 0) {
+          all.masses[place + row] = weight;
         }
       }
     }
-    meet_team();
   }
 }
 
@@ -341,6 +351,8 @@ template <typename T, int REPEATS, int G, int D>
 __device__ void attend_all(Units<T, REPEATS, G, D>& units, Keys<T, D>& keys, Team* teams) {
   Team& team = teams[threadIdx.x / 128];
   units.copy_queries(team.queries[0]);
+  wait_for_copies<0>();
+  meet_team();
   for (int turn = 0; units.there(); turn = 1 - turn) {
     const Units<T, REPEATS, G, D> unit = units;
     units.next();

@@ -15,8 +15,8 @@ const int L = h_shape[0], layers = static_cast<int>(settings[3]), lane = threadI
 
 __shared__ float factors[ROWS];
 Workspace& workspace = *static_cast<Workspace*>(launch_memory());
-static_assert(sizeof(Team[2]) <= RING);
-Team* teams = reinterpret_cast<Team*>(workspace.ring);
+static_assert(sizeof(Team[2]) <= WORKSPACE);
+Team* teams = static_cast<Team*>(launch_memory());
 
 Attended<T> all;
 all.queries = queries;

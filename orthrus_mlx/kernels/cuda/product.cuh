@@ -34,7 +34,7 @@ struct Step<PANELS, 0> {
   uint4 words[PANELS][2][WORDS][THREADS];
 };
 
-// Shared memory of products. The ring may serve others between two of them.
+// Shared memory of products. It may serve others between two of them.
 struct Workspace {
   alignas(16) char ring[RING];
   float pieces[WARPS * 2 * 16 * (ROWS + 1)];
