@@ -16,6 +16,16 @@ __device__ inline int chunks_for(int keys) {
   return keys <= 4096 ? (keys + 127) / 128 : keys <= 8192 ? 32 + (keys - 4096 + 255) / 256 : 48 + (keys - 8192 + 511) / 512;
 }
 
+// Divides by one number often: the device has no instruction for it. Right while n * by < 2^32.
+struct Divisor {
+  int by;
+  unsigned inverse;
+
+  __device__ explicit Divisor(int by) : by(by), inverse(0xffffffffu / by) {}
+  __device__ int quotient(int n) const { return static_cast<unsigned long long>(n + 1) * inverse >> 32; }
+  __device__ int remainder(int n) const { return n - quotient(n) * by; }
+};
+
 // What all teams work on.
 template <typename T>
 struct Attended {
@@ -67,18 +77,20 @@ struct Keys {
 template <typename T, int REPEATS, int G, int D>
 struct Units {
   const Attended<T>& all;
-  int groups, count, unit;
+  Divisor groups, paths, steps;
+  int count, unit;
 
   __device__ explicit Units(const Attended<T>& all)
-      : all(all), groups((REPEATS * all.S + 15) / 16), count(all.P * G * all.chunks * groups) {
+      : all(all), groups((REPEATS * all.S + 15) / 16), paths(all.P), steps(all.S),
+        count(all.P * G * all.chunks * groups.by) {
     const int team = threadIdx.x / 128;
     // Two groups of query rows read the same keys: the teams of one thread block take them. Else units are spread.
-    unit = groups > 1 ? 2 * blockIdx.x + team : blockIdx.x + gridDim.x * team;
+    unit = groups.by > 1 ? 2 * blockIdx.x + team : blockIdx.x + gridDim.x * team;
   }
-  __device__ int group() const { return unit % groups; }
-  __device__ int head() const { return unit / groups % G; }
-  __device__ int path() const { return unit / groups / G % all.P; }
-  __device__ int chunk() const { return all.chunks - 1 - unit / groups / G / all.P; }
+  __device__ int group() const { return groups.remainder(unit); }
+  __device__ int head() const { return groups.quotient(unit) % G; }
+  __device__ int path() const { return paths.remainder(groups.quotient(unit) / G); }
+  __device__ int chunk() const { return all.chunks - 1 - paths.quotient(groups.quotient(unit) / G); }
   __device__ bool there() const { return unit < count; }
   __device__ void next() { unit += 2 * gridDim.x; }
 
@@ -107,7 +119,7 @@ struct Units {
     if (there() && warp < D / 32) {
 #pragma unroll
       for (int r = 0; r < 2; r++) {
-        const int row = 16 * group() + g + 8 * r, repeat = row / all.S, step = row - repeat * all.S;
+        const int row = 16 * group() + g + 8 * r, repeat = steps.quotient(row), step = steps.remainder(row);
         const int node = repeat < REPEATS ? all.paths[path() * all.S + step] : -1;
         if (warp == 0 && t == 0) {
           queries.nodes[g + 8 * r] = node;
@@ -334,7 +346,7 @@ __device__ void attend(
         uint2 packed;
         packed.x = Pair<T>::pack(sum.x / weight, sum.y / weight);
         packed.y = Pair<T>::pack(sum.z / weight, sum.w / weight);
-        T* to = all.y + ((long long)node[i] * G * REPEATS + head * REPEATS + row / S) * D + d;
+        T* to = all.y + ((long long)node[i] * G * REPEATS + head * REPEATS + unit.steps.quotient(row)) * D + d;
         *reinterpret_cast<uint2*>(to) = packed;
       } else {
         *reinterpret_cast<float4*>(&all.sums[(place + row) * D + d]) = sum;
