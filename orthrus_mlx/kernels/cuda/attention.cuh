@@ -216,9 +216,24 @@ __device__ void attend(
     for (int n = 0; n < 4; n++) {
 #pragma unroll
       for (int i = 0; i < 4; i++) {
-        const int position = base + 8 * n + 2 * t + i % 2;
-        const bool seen = position < prefix || (all.causal ? position - prefix <= step[i / 2] : position < end);
-        scores[n][i] = seen ? __fmul_rn(scores[n][i], all.scale) : -INFINITY;
+        scores[n][i] = __fmul_rn(scores[n][i], all.scale);
+      }
+    }
+    if (!prefix_only) {
+#pragma unroll
+      for (int n = 0; n < 4; n++) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+          const int position = base + 8 * n + 2 * t + i % 2;
+          const bool seen = position < prefix || (all.causal ? position - prefix <= step[i / 2] : position < end);
+          scores[n][i] = seen ? scores[n][i] : -INFINITY;
+        }
+      }
+    }
+#pragma unroll
+    for (int n = 0; n < 4; n++) {
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
         top[i / 2] = fmaxf(top[i / 2], scores[n][i]);
       }
     }
