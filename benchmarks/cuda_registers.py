@@ -41,7 +41,7 @@ def layers_text(size: str, bits: int, dtype: str) -> str:
     outputs = dict.fromkeys(("y", "qkv", "queries", "attended", "inner"), "T") | {"done": "unsigned"}
     outputs |= dict.fromkeys(("squares", "chunk_sums", "chunk_peaks", "chunk_masses"), "float")
     constants = {"HIDDEN": hidden, "INNER": inner, "G": 8, "REPEATS": repeats, "D": 128}
-    constants |= {"BITS": bits, "GROUP": 64, "LAYERS": layers, "FIELDS": fields}
+    constants |= {"BITS": bits, "GROUP": 64, "QKV_PANELS": 1, "OUT_PANELS": 2, "LAYERS": layers, "FIELDS": fields}
     return _kernel("layers", types, outputs, constants, operations.body("layers", list(types)), dtype)
 
 
@@ -60,7 +60,7 @@ def _kernel(
         if f"{parameter}_shape" in body:
             parameters.append(f"const __grid_constant__ Shape {parameter}_shape")
     parameters += [f"{dtype if kind == 'T' else kind}* {parameter}" for parameter, kind in outputs.items()]
-    lines = [_START, operations.sizes(), operations._text("tiles.cuh"), operations.header(), f"__global__ void {name}("]
+    lines = [_START, operations.sizes(constants["BITS"]), operations._text("tiles.cuh"), operations.header(), f"__global__ void {name}("]
     lines += [",\n".join(parameters), ") {", f"using T = {dtype};"]
     lines += [f"constexpr int {key} = {value};" for key, value in constants.items()]
     return "\n".join([*lines, body, "}"])

@@ -39,7 +39,7 @@ def emulated_cuda():
         operations._kernel, operations.multiprocessors = original
 
 
-def _kernel(name: str, inputs: Sequence[str], outputs: Sequence[str]) -> Callable[..., list[mx.array]]:
+def _kernel(name: str, inputs: Sequence[str], outputs: Sequence[str], bits: int) -> Callable[..., list[mx.array]]:
     def run(*, inputs: list, template: list, grid, threadgroup, output_shapes, output_dtypes) -> list[mx.array]:
         given = [_memory(a) for a in inputs]
         made = [_unwritten(s, d) for s, d in zip(output_shapes, output_dtypes, strict=True)]
@@ -81,7 +81,7 @@ def _folder() -> Path:
 @cache
 def _compiled(name: str, inputs: tuple, parameters: tuple, constants: tuple) -> Any:
     body = operations.body(name, inputs)
-    lines = [operations.sizes(), f'#include "{Path(__file__).with_suffix(".h")}"', operations.header()]
+    lines = [operations.sizes(dict(constants)["BITS"]), f'#include "{Path(__file__).with_suffix(".h")}"', operations.header()]
     lines += ['extern "C" void run(void** at, int* sizes, int grid_x, int grid_y, int grid_z, int threads) {']
     first = 0
     for i, (kind, parameter, dimensions) in enumerate(parameters):

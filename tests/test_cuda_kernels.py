@@ -85,6 +85,16 @@ def test_linear_takes_4_bit_weights(group_size):
     assert close(cuda.linear(x, weight), x.astype(mx.float32) @ dense.T)
 
 
+@pytest.mark.parametrize(("columns", "rows"), [(6144, 320), (12288, 256)])
+def test_linear_takes_scales_in_turns_where_those_of_all_units_do_not_fit(columns, rows):
+    w, scales, biases = mx.quantize(normal(rows, columns, seed=6).astype(mx.float32), 32, 4)
+    weight = LinearWeight(w, scales.astype(mx.bfloat16), biases.astype(mx.bfloat16), 32, 4)
+    assert cuda.supports(weight, mx.bfloat16)
+    x = normal(2, columns, seed=7)
+    dense = mx.dequantize(w, weight.scales, weight.biases, 32, 4).astype(mx.float32)
+    assert close(cuda.linear(x, weight), x.astype(mx.float32) @ dense.T)
+
+
 def test_a_weight_that_does_not_fit_the_tiles_is_not_taken():
     assert cuda.supports(LinearWeight(normal(32, 64)), mx.bfloat16)
     assert not cuda.supports(LinearWeight(normal(40, 64)), mx.bfloat16)
@@ -92,6 +102,8 @@ def test_a_weight_that_does_not_fit_the_tiles_is_not_taken():
     assert not cuda.supports(LinearWeight(normal(32, 64)), mx.float32)
     quantized = mx.quantize(normal(32, 384), 128, 4)
     assert not cuda.supports(LinearWeight(*quantized, 128, 4), mx.bfloat16)
+    too_long = mx.quantize(normal(32, 13312), 32, 4)
+    assert not cuda.supports(LinearWeight(*too_long, 32, 4), mx.bfloat16)
 
 
 @pytest.mark.parametrize("bits", [16, 4])

@@ -37,15 +37,25 @@ all.y = attended;
 Meeting meet{const_cast<unsigned*>(meeting)};
 
 // Square sums of 16 columns are kept by the step that writes a row and added in order by the step that reads it.
-auto keep_squares = [&](int unit, int n, int m, float value) {
+auto keep_squares = [&](int tile, int n, int m, float value) {
   float square = __fmul_rn(value, value);
 #pragma unroll
   for (int distance = 8; distance > 0; distance /= 2) {
     square += __shfl_xor_sync(0xffffffffu, square, distance);
   }
   if (n == 0 && m < L) {
-    squares[m * PARTIALS + unit] = square;
+    squares[m * PARTIALS + tile] = square;
   }
+};
+// What `product` calls with a unit's totals, for what takes those of a tile of 16 rows.
+auto each_tile = [](auto put) {
+  return [=](int unit, int n, int m, const auto& totals) {
+    constexpr int PANELS = sizeof(totals) / sizeof(float);
+#pragma unroll
+    for (int p = 0; p < PANELS; p++) {
+      put(PANELS * unit + p, n, m, totals[p]);
+    }
+  };
 };
 auto find_factors = [&](auto partial) {
   for (int m = warp; m < ROWS; m += WARPS) {
@@ -88,8 +98,8 @@ for (int layer = 0; layer < layers; layer++) {
   T* keys = const_cast<T*>(stored_at[2 * layer]);
   T* values = const_cast<T*>(stored_at[2 * layer + 1]);
 
-  product<T, 1, BITS, GROUP, true>(
-      matrix(QKV), HIDDEN, PROJECTED / 16, 16, 0, L, norm(BEFORE), factors, workspace,
+  product<T, QKV_PANELS, BITS, GROUP, true>(
+      matrix(QKV), HIDDEN, PROJECTED / (16 * QKV_PANELS), 16 * QKV_PANELS, 16, L, norm(BEFORE), factors, workspace,
       [&] {
         if (layer == 0) {
           find_factors(given);
@@ -99,11 +109,11 @@ for (int layer = 0; layer < layers; layer++) {
         }
         return residual;
       },
-      [&](int unit, int n, int m, const float (&totals)[1]) {
+      each_tile([&](int tile, int n, int m, float total) {
         if (m < L) {
-          qkv[(long long)m * PROJECTED + 16 * unit + n] = static_cast<T>(totals[0]);
+          qkv[(long long)m * PROJECTED + 16 * tile + n] = static_cast<T>(total);
         }
-      });
+      }));
   meet.arrive();
   all.keys = keys;
   all.values = values;
@@ -128,17 +138,18 @@ for (int layer = 0; layer < layers; layer++) {
   meet.arrive();
 
   auto add = [&](const T* before) {
-    return [&, before](int unit, int n, int m, const float (&totals)[1]) {
-      const long long place = (long long)m * HIDDEN + 16 * unit + n;
-      const T sum = static_cast<T>(m < L ? totals[0] + static_cast<float>(before[place]) : 0.0f);
+    return each_tile([&, before](int tile, int n, int m, float total) {
+      const long long place = (long long)m * HIDDEN + 16 * tile + n;
+      const T sum = static_cast<T>(m < L ? total + static_cast<float>(before[place]) : 0.0f);
       if (m < L) {
         y[place] = sum;
       }
-      keep_squares(unit, n, m, static_cast<float>(sum));
-    };
+      keep_squares(tile, n, m, static_cast<float>(sum));
+    });
   };
-  product<T, 1, BITS, GROUP, false>(
-      matrix(OUT), H * D, HIDDEN / 16, 16, 0, L, static_cast<const T*>(nullptr), factors, workspace,
+  constexpr int OUT_ROWS = 16 * OUT_PANELS;
+  product<T, OUT_PANELS, BITS, GROUP, false>(
+      matrix(OUT), H * D, HIDDEN / OUT_ROWS, OUT_ROWS, 16, L, static_cast<const T*>(nullptr), factors, workspace,
       [&]() -> const T* {
         meet.wait();
         return attended;
@@ -161,8 +172,8 @@ for (int layer = 0; layer < layers; layer++) {
       });
   meet.arrive();
 
-  product<T, 1, BITS, GROUP, false>(
-      matrix(DOWN), INNER, HIDDEN / 16, 16, 0, L, static_cast<const T*>(nullptr), factors, workspace,
+  product<T, OUT_PANELS, BITS, GROUP, false>(
+      matrix(DOWN), INNER, HIDDEN / OUT_ROWS, OUT_ROWS, 16, L, static_cast<const T*>(nullptr), factors, workspace,
       [&]() -> const T* {
         meet.wait();
         return inner;

@@ -18,11 +18,14 @@ from ..linear import LinearWeight
 MAX_ROWS = 32
 
 _THREADS = 256
-_RING = 64 << 10
-"""Bytes of weights on their way to a multiprocessor."""
+_RING = {0: 64 << 10, 4: 48 << 10}
+"""Bytes of weights on their way to a multiprocessor, by the bits of a weight (0: dense)."""
 
-_WORKSPACE = _RING + 33_792
-"""Shared memory of a launch, bytes: `Workspace` of `product.cuh`."""
+_SCALES = {0: 0, 4: 52 << 10}
+"""Bytes of scales and biases on their way: those of two tiles of 16 rows of 26,112 weights in groups of 64."""
+
+_PIECES = 33_792
+"""Bytes of sums: `Workspace` of `product.cuh`."""
 
 _PARAMETERS = 440
 """Most arrays of layers that a launch may be given: CUDA before 12.1 takes 4 KiB of parameters."""
@@ -36,17 +39,19 @@ def supports(weight: LinearWeight, dtype: mx.Dtype) -> bool:
     if weight.scales is None:
         return weight.w.dtype == dtype and K % 64 == 0
     settled = (weight.mode, weight.bits) == ("affine", 4) and weight.group_size in (32, 64, 128)
-    return settled and weight.scales.dtype == dtype and K % max(128, 2 * weight.group_size) == 0
+    fits = 2 * 32 * 4 * (K // weight.group_size // 2 + 5) <= _SCALES[4]
+    return settled and fits and weight.scales.dtype == dtype and K % max(128, 2 * weight.group_size) == 0
 
 
 def linear(x: mx.array, weight: LinearWeight) -> mx.array:
     """x [L, K] W^T -> [L, N], L <= 32."""
     dense = weight.scales is None
-    (y,) = _kernel("linear", ("x", "w", "scales", "biases"), ("y",))(
+    bits = 0 if dense else weight.bits
+    (y,) = _kernel("linear", ("x", "w", "scales", "biases"), ("y",), bits)(
         inputs=[x, weight.w, x if dense else weight.scales, x if dense else weight.biases],
         template=[
             ("T", x.dtype),
-            ("BITS", 0 if dense else weight.bits),
+            ("BITS", bits),
             ("GROUP", weight.group_size),
         ],
         grid=(min(multiprocessors(), weight.shape[0] // 32) * _THREADS, 1, 1),
@@ -137,7 +142,7 @@ def layers(
     names += [f"array_{layer}_{i}" for layer in range(len(arrays)) for i in range(len(arrays[0]))]
     names += ["h", "paths", "depths", "offset", "frequencies", "settings", "meeting", "last"]
     outputs = ("y", "done", "qkv", "queries", "attended", "inner", "squares")
-    run = _kernel("layers", tuple(names), (*outputs, "chunk_sums", "chunk_peaks", "chunk_masses"))
+    run = _kernel("layers", tuple(names), (*outputs, "chunk_sums", "chunk_peaks", "chunk_masses"), shape.bits)
     with turns.lock:
         y, done, *_ = run(
             inputs=[a for pair in stored for a in pair]
@@ -152,6 +157,8 @@ def layers(
                 ("D", D),
                 ("BITS", shape.bits),
                 ("GROUP", shape.group_size),
+                ("QKV_PANELS", _panels((shape.query_heads + 2 * G) * D)),
+                ("OUT_PANELS", _panels(shape.hidden)),
                 ("LAYERS", len(arrays)),
                 ("FIELDS", len(arrays[0])),
             ],
@@ -175,6 +182,12 @@ def layers(
         mx.async_eval(y, done)
         turns.last = done
     return y
+
+
+def _panels(rows: int) -> int:
+    """Tiles of 16 of a weight's `rows` rows that a thread block takes at once: two, if no block has more to do then."""
+    turns = -(-rows // 16 // multiprocessors())
+    return 2 if rows % 32 == 0 and 2 * -(-rows // 32 // multiprocessors()) <= turns else 1
 
 
 def chunks_for(keys: int) -> int:
@@ -208,9 +221,13 @@ def header() -> str:
     return "\n".join(_text(f"{name}.cuh") for name in ("product", "rotate", "attention"))
 
 
-def sizes() -> str:
-    """Of the memory that a launch asks for."""
-    return f"constexpr int RING = {_RING}, WORKSPACE = {_WORKSPACE};\n"
+def sizes(bits: int) -> str:
+    """Of the memory that a launch over weights of `bits` bits asks for."""
+    return f"constexpr int RING = {_RING[bits]}, SCALES = {_SCALES[bits]}, WORKSPACE = {_workspace(bits)};\n"
+
+
+def _workspace(bits: int) -> int:
+    return _RING[bits] + _PIECES + _SCALES[bits]
 
 
 def body(name: str, inputs: Sequence[str]) -> str:
@@ -228,13 +245,13 @@ def body(name: str, inputs: Sequence[str]) -> str:
 
 
 @cache
-def _kernel(name: str, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Any:
+def _kernel(name: str, inputs: tuple[str, ...], outputs: tuple[str, ...], bits: int) -> Any:
     """Built on first use: MLX refuses to where there is no CUDA."""
     return mx.fast.cuda_kernel(
-        name=f"orthrus_{name}",
+        name=f"orthrus_{name}_{bits}",
         input_names=list(inputs),
         output_names=list(outputs),
         source=body(name, inputs),
-        header=sizes() + _text("tiles.cuh") + header(),
-        shared_memory=_WORKSPACE,
+        header=sizes(bits) + _text("tiles.cuh") + header(),
+        shared_memory=_workspace(bits),
     )

@@ -6,7 +6,7 @@
 // order.
 //
 // Weights are copied to shared memory some steps ahead, over the ends of units and before the wait for x: memory never
-// rests.
+// rests. Two panels read x once for both.
 
 constexpr int WARPS = 8, THREADS = 32 * WARPS;
 constexpr int ROWS = 32, TILES = ROWS / 8;
@@ -21,16 +21,10 @@ struct Matrix {
 
 // What a thread block holds of a step; a thread reads only what it copied. Per warp 64 values of k for each row of the
 // tile, or 128 in 4 bits; a lane has of rows g and g + 8 two times 8 neighbouring values, or 32 of them in 4 bits,
-// which share one scale: one of the two in the 32 bits beside them.
+// which share one scale.
 template <int PANELS, int BITS>
 struct Step {
-  static constexpr int WORDS = 1, WIDTH = 128;
-  uint4 words[PANELS][2][WORDS][THREADS];
-  unsigned scales[PANELS][2][THREADS], biases[PANELS][2][THREADS];
-};
-template <int PANELS>
-struct Step<PANELS, 0> {
-  static constexpr int WORDS = 2, WIDTH = 64;
+  static constexpr int WORDS = BITS == 0 ? 2 : 1, WIDTH = BITS == 0 ? 64 : 128;
   uint4 words[PANELS][2][WORDS][THREADS];
 };
 
@@ -38,8 +32,17 @@ struct Step<PANELS, 0> {
 struct Workspace {
   alignas(16) char ring[RING];
   float pieces[WARPS * 2 * 16 * (ROWS + 1)];
+
+  // Scales and biases of some units, in SCALES bytes behind all else. Copied with the weights, a few of a row at a time,
+  // they would take more of the first-level cache's time than the weights.
+  __device__ unsigned* scales() { return reinterpret_cast<unsigned*>(this + 1); }
 };
-static_assert(sizeof(Workspace) == WORKSPACE);
+static_assert(sizeof(Workspace) + SCALES == WORKSPACE);
+
+// The 32 bits from a row of scales to its biases and on to the next row: lanes of eight rows meet in no bank.
+__device__ inline int scale_stride(int K, int group) {
+  return (K / group / 2 + 3) / 4 * 4 + 2;
+}
 
 // 8 values of a row, normalised: rounded as the norm alone would.
 template <typename T>
@@ -95,6 +98,32 @@ __device__ void product(
   const int mine = blockIdx.x < units ? (units - 1 - blockIdx.x) / gridDim.x + 1 : 0;
   const int total = mine * steps;
 
+  // Fetch scales, a unit's at a time: rows of scales and of biases in turn, a warp for each
+  const int stride = BITS == 0 ? 1 : scale_stride(K, GROUP), slot_size = 32 * PANELS * stride;
+  const int slots = SCALES / sizeof(unsigned) / slot_size;
+  // A slot is free again `slots` units later; its copies have ended by then if as many steps begin as are under way.
+  const bool ended = (slots - 1) * steps > DEPTH;
+  int scaled = 0, scaled_slot = 0;
+  auto fetch_scales = [&] {
+    if constexpr (BITS == 4) {
+      if (scaled < mine) {
+        const long long row = (blockIdx.x + (long long)scaled * gridDim.x) * spread;
+        for (int i = warp; i < 32 * PANELS; i += WARPS) {
+          const T* from = (i % 2 ? matrix.biases : matrix.scales) + (row + i / 32 * apart + i % 32 / 2) * (K / GROUP);
+          unsigned* to = workspace.scales() + scaled_slot * slot_size + i * stride;
+          for (int c = lane; c < K / GROUP / 2; c += 32) {
+            start_copy<4>(to + c, from + 2 * c);
+          }
+        }
+        scaled++;
+        scaled_slot = scaled_slot + 1 == slots ? 0 : scaled_slot + 1;
+      }
+    }
+  };
+  for (int s = 0; s < slots; s++) {
+    fetch_scales();
+  }
+
   // Fetch weights
   int fetched = 0, fetched_slot = 0, fetched_step = 0, fetched_k = first;
   long long fetched_row = (long long)blockIdx.x * spread + g;
@@ -114,9 +143,6 @@ __device__ void product(
             } else {
               const unsigned* from = static_cast<const unsigned*>(matrix.words) + row * (K / 8) + fetched_k / 8 + 4 * t;
               start_copy<16>(&held.words[p][r][0][threadIdx.x], from);
-              const long long pair = (row * (K / GROUP) + (fetched_k + 32 * t) / GROUP) / 2;
-              start_copy<4>(&held.scales[p][r][threadIdx.x], matrix.scales + 2 * pair);
-              start_copy<4>(&held.biases[p][r][threadIdx.x], matrix.biases + 2 * pair);
             }
           }
         }
@@ -137,6 +163,10 @@ __device__ void product(
     fetch();
   }
   const T* x = begin();
+  if constexpr (BITS == 4) {
+    wait_for_copies<DEPTH - 1>();
+    __syncthreads();
+  }
   // Few rows pay for few tiles. A tile's arithmetic is the same, whatever number of them there is.
   auto work = [&](auto tiles) {
     constexpr int USED = decltype(tiles)::value;
@@ -165,7 +195,7 @@ __device__ void product(
         }
       }
     };
-    auto take = [&](const Held& held, int k) {
+    auto take = [&](const Held& held, const unsigned* unit_scales, int k) {
       uint4 low[PANELS], high[PANELS], columns[Held::WORDS][USED];
       auto read_columns = [&](int e, int at) {
 #pragma unroll
@@ -189,7 +219,7 @@ __device__ void product(
           multiply(low, high, columns[half], k + 32 * half + 8 * t);
         }
       } else {
-        const unsigned twice = (k + 32 * t) / GROUP % 2 == 0 ? 0x1010 : 0x3232;
+        const auto* of_row = reinterpret_cast<const unsigned short*>(unit_scales + 2 * g * stride) + (k + 32 * t) / GROUP;
         uint4 words[PANELS][2];
         unsigned scales[PANELS][2], biases[PANELS][2];
 #pragma unroll
@@ -197,8 +227,9 @@ __device__ void product(
 #pragma unroll
           for (int r = 0; r < 2; r++) {
             words[p][r] = held.words[p][r][0][threadIdx.x];
-            scales[p][r] = __byte_perm(held.scales[p][r][threadIdx.x], 0, twice);
-            biases[p][r] = __byte_perm(held.biases[p][r][threadIdx.x], 0, twice);
+            const unsigned short* scale = of_row + 4 * (16 * p + 8 * r) * stride;
+            scales[p][r] = __byte_perm(scale[0], 0, 0x1010);
+            biases[p][r] = __byte_perm(scale[2 * stride], 0, 0x1010);
           }
         }
 #pragma unroll
@@ -254,11 +285,11 @@ __device__ void product(
       __syncthreads();
     };
 
-    int unit = blockIdx.x, slot = 0, step = 0, k = first;
+    int unit = blockIdx.x, slot = 0, scale_slot = 0, step = 0, k = first;
     for (int i = 0; i < total; i++) {
       wait_for_copies<DEPTH - 1>();
       if (k < K) {
-        take(ring[slot], k);
+        take(ring[slot], workspace.scales() + scale_slot * slot_size, k);
       }
       fetch();
       slot = slot + 1 == DEPTH ? 0 : slot + 1;
@@ -268,6 +299,15 @@ __device__ void product(
         unit += gridDim.x;
         step = 0;
         k = first;
+        if constexpr (BITS == 4) {
+          scale_slot = scale_slot + 1 == slots ? 0 : scale_slot + 1;
+          fetch_scales();
+          if (!ended) {
+            end_copies();
+            wait_for_copies<0>();
+            __syncthreads();
+          }
+        }
       }
     }
   };
