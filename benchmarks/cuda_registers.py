@@ -60,7 +60,8 @@ def _kernel(
         if f"{parameter}_shape" in body:
             parameters.append(f"const __grid_constant__ Shape {parameter}_shape")
     parameters += [f"{dtype if kind == 'T' else kind}* {parameter}" for parameter, kind in outputs.items()]
-    lines = [_START, operations.sizes(constants["BITS"]), operations._text("tiles.cuh"), operations.header(), f"__global__ void {name}("]
+    lines = [_START, operations.sizes(constants["BITS"]), operations._text("tiles.cuh"), operations.header()]
+    lines += [f"__global__ void {name}("]
     lines += [",\n".join(parameters), ") {", f"using T = {dtype};"]
     lines += [f"constexpr int {key} = {value};" for key, value in constants.items()]
     return "\n".join([*lines, body, "}"])

@@ -81,7 +81,8 @@ def _folder() -> Path:
 @cache
 def _compiled(name: str, inputs: tuple, parameters: tuple, constants: tuple) -> Any:
     body = operations.body(name, inputs)
-    lines = [operations.sizes(dict(constants)["BITS"]), f'#include "{Path(__file__).with_suffix(".h")}"', operations.header()]
+    header = Path(__file__).with_suffix(".h")
+    lines = [operations.sizes(dict(constants)["BITS"]), f'#include "{header}"', operations.header()]
     lines += ['extern "C" void run(void** at, int* sizes, int grid_x, int grid_y, int grid_z, int threads) {']
     first = 0
     for i, (kind, parameter, dimensions) in enumerate(parameters):

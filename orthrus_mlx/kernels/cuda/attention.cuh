@@ -1,8 +1,8 @@
-// Attention of a block over the cache. Four warps, a team, take a chunk of the keys, one key/value head, one path of the
-// block and 16 of its query rows; of each 128 keys a warp takes 32.
+// Attention of a block over the cache. Four warps, a team, take a chunk of the keys, one key/value head, one path of
+// the block and 16 of its query rows; of each 128 keys a warp takes 32.
 //
-// Keys stand at absolute positions in chunks, warps and tiles, a key that a row may not see adds exact zeros, and pieces
-// are joined in ascending order: a row's bits depend on its query and the keys that it sees, nothing else.
+// Keys stand at absolute positions in chunks, warps and tiles, a key that a row may not see adds exact zeros, and
+// pieces are joined in ascending order: a row's bits depend on its query and the keys that it sees, nothing else.
 //
 // paths [P, S]: the block's rows on each path from the root, -1 behind its end; position offset + i on a path holds the
 // cache's row offset + paths[p][i]. A query row is (head of the group, i). Rows on several paths get the same bits.
@@ -13,7 +13,9 @@ __device__ inline int chunk_start(int chunk) {
   return chunk < 32 ? 128 * chunk : chunk < 48 ? 4096 + 256 * (chunk - 32) : 8192 + 512 * (chunk - 48);
 }
 __device__ inline int chunks_for(int keys) {
-  return keys <= 4096 ? (keys + 127) / 128 : keys <= 8192 ? 32 + (keys - 4096 + 255) / 256 : 48 + (keys - 8192 + 511) / 512;
+  return keys <= 4096 ? (keys + 127) / 128
+      : keys <= 8192  ? 32 + (keys - 4096 + 255) / 256
+                      : 48 + (keys - 8192 + 511) / 512;
 }
 
 // Divides by one number often: the device has no instruction for it. Right while n * by < 2^32.

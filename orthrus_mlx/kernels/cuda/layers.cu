@@ -90,9 +90,10 @@ for (int layer = 0; layer < layers; layer++) {
   auto norm = [&](Norm which) { return static_cast<const T*>(at[4 * PER_WEIGHT + which]); };
   auto matrix = [&](Weight which) {
     const void* const* parts = at + which * PER_WEIGHT;
-    return BITS == 0
-        ? Matrix<T>{parts[0], nullptr, nullptr}
-        : Matrix<T>{parts[0], static_cast<const T*>(parts[PER_WEIGHT / 2]), static_cast<const T*>(parts[PER_WEIGHT - 1])};
+    const bool dense = BITS == 0;
+    return Matrix<T>{
+        parts[0], dense ? nullptr : static_cast<const T*>(parts[PER_WEIGHT / 2]),
+        dense ? nullptr : static_cast<const T*>(parts[PER_WEIGHT - 1])};
   };
   const T* residual = layer == 0 ? h : y;
   T* keys = const_cast<T*>(stored_at[2 * layer]);

@@ -2,8 +2,8 @@
 //
 // A thread block takes units of 16 PANELS rows of W, its warps take fixed pieces of K in turn, and their sums are added
 // in the order of the warps; a column of a tile is computed without regard to its neighbours. So a row of y has the
-// same bits whatever rows travel with it, as long as the code for 8, 16 and 32 rows does the same operations in the same
-// order.
+// same bits whatever rows travel with it, as long as the code for 8, 16 and 32 rows does the same operations in the
+// same order.
 //
 // Weights are copied to shared memory some steps ahead, over the ends of units and before the wait for x: memory never
 // rests. Two panels read x once for both.
@@ -33,8 +33,8 @@ struct Workspace {
   alignas(16) char ring[RING];
   float pieces[WARPS * 2 * 16 * (ROWS + 1)];
 
-  // Scales and biases of some units, in SCALES bytes behind all else. Copied with the weights, a few of a row at a time,
-  // they would take more of the first-level cache's time than the weights.
+  // Scales and biases of some units, in SCALES bytes behind all else. Copied with the weights, a few of a row at a
+  // time, they would take more of the first-level cache's time than the weights.
   __device__ unsigned* scales() { return reinterpret_cast<unsigned*>(this + 1); }
 };
 static_assert(sizeof(Workspace) + SCALES == WORKSPACE);
@@ -219,7 +219,8 @@ __device__ void product(
           multiply(low, high, columns[half], k + 32 * half + 8 * t);
         }
       } else {
-        const auto* of_row = reinterpret_cast<const unsigned short*>(unit_scales + 2 * g * stride) + (k + 32 * t) / GROUP;
+        const auto* of_row =
+            reinterpret_cast<const unsigned short*>(unit_scales + 2 * g * stride) + (k + 32 * t) / GROUP;
         uint4 words[PANELS][2];
         unsigned scales[PANELS][2], biases[PANELS][2];
 #pragma unroll
