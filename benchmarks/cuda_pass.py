@@ -1,7 +1,7 @@
 """Checks passes of the CUDA kernels on an NVIDIA GPU: rows alone, in blocks and in trees, and the demo model's tokens.
 
-    python -m benchmarks.cuda_pass                                              (rows, then tokens)
-    compute-sanitizer --tool racecheck python -m benchmarks.cuda_pass --rows    (memcheck, synccheck likewise)
+python -m benchmarks.cuda_pass                                              (rows, then tokens)
+compute-sanitizer --tool racecheck python -m benchmarks.cuda_pass --rows    (memcheck, synccheck likewise)
 """
 
 from __future__ import annotations
