@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 
 from ..cache import KVCache
 from ..exactness import Exactness
@@ -238,7 +239,7 @@ class Decoder:
         rows = step.draft_rows
         # A fixed step drafts the same rows near the end of the text: it is what the view was trained on.
         wanted = rows - 1 if step.look or step.kind == TREE else min(rows, step.verify_rows) - 1
-        block = mx.concatenate([pending, self._masks[: rows - 1]])
+        block = self._joined(pending, self._first_ids(self._masks, rows - 1))
         logits = yield Block(self.cache, block, DIFFUSION, wanted=wanted)
         position = self.cache.offset + 1
         if step.kind == TREE:
@@ -304,7 +305,7 @@ class Decoder:
         tokens = mx.array(drafts.tokens, dtype=mx.int32) if known else drafts
         parents = (-1, *(p + 1 for p in drafts.parents)) if known else tuple(range(-1, drafts.size))
         tree = None if is_chain(parents) else parents
-        logits = yield Block(self.cache, mx.concatenate([work.pending, tokens]), parents=tree)
+        logits = yield Block(self.cache, self._joined(work.pending, tokens), parents=tree)
 
         first = self.cache.offset + 1
         if self.stepwise is not None:
@@ -342,7 +343,7 @@ class Decoder:
         if work.drafted is None:
             return None, Candidates((), ())
         if not (step.look or step.kind == TREE or self._by_hand):
-            return None, work.drafted.chain[: step.verify_rows - 1]
+            return None, self._first_ids(work.drafted.chain, step.verify_rows - 1)
         arrays = [a for a in (work.drafted.tokens, work.drafted.confidences) if a is not None]
         tokens, *sure = yield from self._read(*arrays)
         draft = self._to_stop(read(tokens, sure[0] if sure else None))
@@ -429,6 +430,19 @@ class Decoder:
             if token in self.stop_tokens:
                 return tokens[: i + 1]
         return tokens
+
+    def _first_ids(self, ids: mx.array, count: int) -> mx.array:
+        """The first `count` of ids [n]; on the CPU computed already, as MLX would have another thread do it: with
+        `_joined`, 0.3 ms of a cycle of 10 with the demo model."""
+        return mx.array(np.array(ids, copy=False)[:count]) if self._on_cpu else ids[:count]
+
+    def _joined(self, *ids: mx.array) -> mx.array:
+        """Ids one behind the other; on the CPU computed already."""
+        return (
+            mx.array(np.concatenate([np.array(a, copy=False) for a in ids]))
+            if self._on_cpu
+            else mx.concatenate(list(ids))
+        )
 
     def _choose(self, logits: mx.array, position: Positions) -> mx.array:
         """Rule A for logits [L, V]: tokens int32 [L], on the kernel where there is one."""
