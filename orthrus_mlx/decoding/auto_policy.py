@@ -23,7 +23,7 @@ from .calibration import TextShift
 from .costs import AR as AR_VIEW
 from .costs import DIFFUSION, CostTable
 from .options import DEBT_PER_TOKEN, MOST_DEBT, Means, Option, Options
-from .policy_memory import FIRST_CREDIT, GAIN_CARRIED, MOST_CARRIED, Genre, PolicyMemory
+from .policy_memory import FIRST_CREDIT, GAIN_CARRIED, Genre, PolicyMemory
 from .steps import AR, NGRAM, TREE, Candidates, Draft, Outcome, Prediction, Situation, Step
 from .tree import Tree, best_tree
 
@@ -302,7 +302,7 @@ class AutoPolicy:
         self._credit = min(self._credit, max(MOST_CREDIT, GAIN_AT_RISK * self._gained))
         carried = self._carried + self._gained * (GAIN_CARRIED if self._gained > 0 else 1.0)
         if self._genre is not None:
-            self._genre.credit = min(carried, MOST_CARRIED)
+            self._genre.credit = min(carried, self._genre.most)
         self._belief.passed(outcome.tokens)
 
     def _learn_steps(self, outcome: Outcome, measured: float) -> None:

@@ -14,8 +14,9 @@ FIRST_CREDIT = 0.5
 """One-token steps that a text may lose to drafts that are not accepted before it has earned any: less than any cycle
 costs, so nothing is drafted before a text has shown something."""
 
-MOST_CARRIED = 4.0
-"""Most that the next text may start with, in one-token steps."""
+MOST_CARRIED, MOST_UNFAMILIAR = 6.0, 4.0
+"""Most that the next text of a genre may start with, in one-token steps, and one that begins like none before: enough
+for 16 rows at once, which on the demo model's texts are the best size; texts that differ share less."""
 
 GAIN_CARRIED = 0.15
 """Share of what a text gained that the next ones may lose: more would let predictable texts pay with prose's time."""
@@ -66,10 +67,12 @@ class Genre:
     Attributes:
         usual: how common predictable passages are.
         credit: one-token steps that the next text may lose; what one text lost, the next ones earn back first.
+        most: what `credit` is at most.
     """
 
     usual: Usual
     credit: float = FIRST_CREDIT
+    most: float = MOST_CARRIED
 
 
 class PolicyMemory:
@@ -83,7 +86,7 @@ class PolicyMemory:
     def __init__(self) -> None:
         self.ngrams = NGramRates()
         self.tree_gain = 1.1
-        self._unfamiliar = Genre(Usual())
+        self._unfamiliar = Genre(Usual(), most=MOST_UNFAMILIAR)
         self._genres: dict[tuple[int, ...], Genre | None] = {}
         self._calibrations = {False: Calibration(), True: Calibration()}
 
