@@ -51,6 +51,7 @@ def main() -> None:
         found = probe(model)
         print(f"{mode}: {found}, {found.evidence}; probed in {time.perf_counter() - start:.2f} s")
     passes(models, repeats)
+    steps_behind_cycles(models[MODES[-1]], repeats)
     answers(models, load_tokenizer(folder, config), max(3, repeats // 4))
 
 
@@ -69,6 +70,22 @@ def passes(models: dict[str, Model], repeats: int) -> None:
         view, context, rows = kind
         stock, chosen = (statistics.median(times[mode, *kind][1:]) for mode in MODES)
         print(f"{view:9}  {context:6}  {rows:4}  {stock:12.2f}  {chosen:10.2f}")
+
+
+def steps_behind_cycles(model: Model, repeats: int) -> None:
+    """One-token steps one after the other, and the first ones behind a draft and its verification."""
+    cache = filled(model, 0)
+    run_pass(model, [Block(cache, mx.arange(32))])
+    cache.commit(32)
+    wide, step = mx.arange(16), Block(cache, mx.arange(1))
+    steady = [timed(model, step) for _ in range(5 * repeats)][repeats:]
+    rounds = []
+    for _ in range(repeats):
+        for view in (DIFFUSION, AR):
+            timed(model, Block(cache, wide, view))
+        rounds.append([timed(model, step) for _ in range(5)])
+    behind = ", ".join(f"{statistics.median(times):.2f}" for times in zip(*rounds, strict=True))
+    print(f"\none-token steps: {statistics.median(steady):.2f} ms, behind a cycle of 16 rows {behind}")
 
 
 def answers(models: dict[str, Model], tokenizer, repeats: int) -> None:

@@ -129,6 +129,7 @@ class Machine:
     """What passes take: milliseconds of a pass, of waiting for the device, and how much single cycles scatter.
 
     `ahead`: whether a step is asked for while the one before it is under way, as it is on all devices but the CPU.
+    `cold`: by what share the first, second, .. one-token step behind a cycle with drafts takes longer than later ones.
     """
 
     cost: Callable[[str, int, int], float]
@@ -136,6 +137,7 @@ class Machine:
     noise: float = 0.0
     padded: Callable[[int], int] = int
     ahead: bool = True
+    cold: Sequence[float] = ()
 
     def table(self, error: float = 1.0) -> CostTable:
         """What the package would measure on it; `error` times too much for passes of several rows."""
@@ -175,7 +177,7 @@ def replay(
     """
     rng = random.Random(seed)
     text = NGramIndex(trace.prompt)
-    run, emitted, ahead = Run(), 0, None
+    run, emitted, ahead, warm = Run(), 0, None, len(machine.cold)
     while emitted < len(trace.answer):
         situation, step = ahead or _asked(trace, policy, text, emitted, ngrams, beyond)
         ahead = None
@@ -187,7 +189,9 @@ def replay(
             if tokens < left and machine.ahead:
                 ahead = _asked(trace, policy, text, emitted + tokens, ngrams, beyond, lacking=1)
             text.extend(trace.answer[emitted + tokens - 1 : emitted + tokens])
-            ms = tokens * machine.cost(AR_VIEW, machine.padded(1), context) * noise
+            longer = sum(machine.cold[warm : warm + tokens])
+            ms = (tokens + longer) * machine.cost(AR_VIEW, machine.padded(1), context) * noise
+            warm += tokens
             if tokens == step.steps:
                 certainties = trace.certainties[emitted : emitted + tokens][-CERTAINTIES:]
                 policy.observe(Outcome(step, context, 0, 1, tokens, 0, (), 0, ms / 1e3, certainties=certainties))
@@ -208,6 +212,7 @@ def replay(
             policy.observe(Outcome(step, context, step.draft_rows, *counts))
             text.extend(trace.answer[emitted : emitted + tokens])
             run.cycles[step.kind, rows] += 1
+            warm = 0
         emitted += tokens
         run.tokens += tokens
         run.ms += ms

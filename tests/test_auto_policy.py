@@ -242,14 +242,14 @@ def test_an_ngram_match_that_is_not_continued_says_nothing_of_drafts():
     assert policy._certain == certain > 0
 
 
-def test_cycles_whose_passes_were_shared_teach_nothing_about_costs():
+def test_shared_passes_and_short_runs_teach_nothing_about_costs():
     on = machine(cycle=1.1)
     costs = on.table()
     policy = AutoPolicy(costs, PolicyMemory(), block_rows=16)
-    for seconds, corrections in ((0.0, 0), (0.0, 0), (0.5, 1)):
+    for seconds, tokens, corrections in ((0.0, 4, 0), (0.0, 4, 0), (0.5, 3, 0), (0.5, 4, 1)):
         step = policy.step(Situation(100, 40))
-        policy.observe(Outcome(step, 100, step.draft_rows, 1, 1, 0, (), 0, seconds))
-        assert costs.version == corrections
+        policy.observe(Outcome(step, 100, step.draft_rows, 1, tokens, 0, (), 0, seconds))
+        assert costs.version == corrections, (seconds, tokens)
 
 
 def test_the_same_text_gives_the_same_steps():

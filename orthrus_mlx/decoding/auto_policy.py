@@ -44,6 +44,10 @@ RECHECK = 2
 MOST_STEPS = 32
 """One-token steps between two considerations of drafting: twice as many each time while it promises nothing."""
 
+SETTLED_STEPS = 4
+"""The shortest run of one-token steps whose time says what a step costs: the first ones behind wide passes find cold
+caches (a quarter more, an eighth, .. on the demo model's CPU), and would make drafting look good where it is not."""
+
 LEAST_RISK = 0.8
 """One-token steps that any drafted cycle may lose: what has less at its disposal need not look at them."""
 
@@ -313,7 +317,7 @@ class AutoPolicy:
         self._belief.chosen(outcome.certainties)
         for certainty in outcome.certainties:
             self._certain = 0 if certainty < DOUBTFUL else self._certain + 1
-        if measured:
+        if measured and outcome.tokens >= SETTLED_STEPS:
             expected = outcome.tokens * self._options.target_ms(1, outcome.context)
             self._costs.observe([(AR_VIEW, self._padded(1))], expected, measured)
 
