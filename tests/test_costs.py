@@ -72,7 +72,7 @@ def test_a_pass_that_got_slower_is_learned_within_a_few_cycles():
     costs = table((AR, 1, 0, 5.0), (AR, 16, 0, 8.0), (DIFFUSION, 16, 0, 8.0))
     for _ in range(12):
         passes = [(AR, 16), (DIFFUSION, 16)]
-        costs.observe(passes, costs.cost(AR, 16, 0) + costs.cost(DIFFUSION, 16, 0), 24.0)
+        costs.observe(passes, 0, costs.cost(AR, 16, 0) + costs.cost(DIFFUSION, 16, 0), 24.0)
     assert costs.cost(AR, 16, 0) + costs.cost(DIFFUSION, 16, 0) == pytest.approx(24.0, rel=0.03)
     assert costs.cost(AR, 1, 0) < 5.0 * 1.15, "one-token steps were not slower"
 
@@ -80,16 +80,24 @@ def test_a_pass_that_got_slower_is_learned_within_a_few_cycles():
 def test_a_machine_that_throttles_slows_the_passes_that_run():
     costs = table((AR, 1, 0, 5.0), (AR, 16, 0, 8.0))
     for _ in range(20):
-        costs.observe([(AR, 1)], costs.cost(AR, 1, 0), 10.0)
+        costs.observe([(AR, 1)], 0, costs.cost(AR, 1, 0), 10.0)
     assert costs.cost(AR, 1, 0) == pytest.approx(10.0, rel=0.03)
     assert costs.cost(AR, 16, 0) > 8.0
 
 
+def test_what_passes_take_behind_a_long_context_says_little_of_a_short_one():
+    costs = table((AR, 1, 0, 5.0), (AR, 16, 0, 8.0), (AR, 1, 1024, 9.0), (AR, 16, 1024, 14.0))
+    for _ in range(20):
+        costs.observe([(AR, 1)], 1500, costs.cost(AR, 1, 1500), 6.0)
+    assert costs.cost(AR, 1, 1500) == pytest.approx(6.0, rel=0.03)
+    assert costs.cost(AR, 1, 0) == pytest.approx(5.0, rel=0.1)
+
+
 def test_one_interruption_changes_little():
     costs = table((AR, 1, 0, 5.0))
-    costs.observe([(AR, 1)], 5.0, 5.0)
-    costs.observe([(AR, 1)], 5.0, 500.0)
-    costs.observe([(AR, 1)], 5.0, 5.0)
+    costs.observe([(AR, 1)], 0, 5.0, 5.0)
+    costs.observe([(AR, 1)], 0, 5.0, 500.0)
+    costs.observe([(AR, 1)], 0, 5.0, 5.0)
     assert costs.cost(AR, 1, 0) == pytest.approx(5.0)
 
 

@@ -319,7 +319,7 @@ class AutoPolicy:
             self._certain = 0 if certainty < DOUBTFUL else self._certain + 1
         if measured and outcome.tokens >= SETTLED_STEPS:
             expected = outcome.tokens * self._options.target_ms(1, outcome.context)
-            self._costs.observe([(AR_VIEW, self._padded(1))], expected, measured)
+            self._costs.observe([(AR_VIEW, self._padded(1))], outcome.context, expected, measured)
 
     def _lasted(self, outcome: Outcome, measured: float) -> float:
         """Milliseconds that a cycle with drafts is taken to have lasted; the cost table learns what was `measured`."""
@@ -331,7 +331,7 @@ class AutoPolicy:
             expected += self._options.draft_ms(outcome.draft_rows, outcome.context)
         if not measured:
             return expected
-        self._costs.observe(passes, expected, measured)
+        self._costs.observe(passes, outcome.context, expected, measured)
         # One interruption is no reason to stop drafting, nor one lucky reading to go on.
         return min(max(measured, expected / 2), 2 * expected)
 

@@ -26,6 +26,9 @@ LARGEST_STEP = math.log(2)
 
 _REMEMBERED = 4096
 
+_Between = tuple[int, int, float]
+"""Two indices, and how near to the second one: 0..1."""
+
 
 @dataclass(frozen=True)
 class Pass:
@@ -65,9 +68,10 @@ class CostTable:
         self._grids = {view: measured.get(view) or next(iter(measured.values())) for view in VIEWS}
         self.version = 0
         self._common = 0.0
-        self._own = {view: [0.0] * len(grid.rows) for view, grid in self._grids.items()}
+        # By row count and context, as measured: what is wrong behind a long context says little of a short one.
+        self._own = {view: [[0.0] * len(grid.contexts) for _ in grid.rows] for view, grid in self._grids.items()}
         self._recent: dict[tuple[tuple[str, int], ...], deque[float]] = {}
-        self._measured: dict[tuple[str, int, int], tuple[float, int, int, float]] = {}
+        self._measured: dict[tuple[str, int, int], tuple[float, _Between, _Between]] = {}
 
     def _views(self) -> list[str]:
         return [view for view in VIEWS if any(p.view == view for p in self.passes)]
@@ -80,13 +84,16 @@ class CostTable:
             if len(self._measured) >= _REMEMBERED:
                 self._measured.clear()
             grid = self._grids[view]
-            known = self._measured[key] = grid.ms(rows, context), *grid.place(rows)
-        ms, left, right, share = known
-        own = self._own[view]
-        return ms * math.exp(self._common + (1.0 - share) * own[left] + share * own[right])
+            known = self._measured[key] = grid.ms(rows, context), *grid.place(rows, context)
+        ms, (left, right, share), (below, above, near) = known
+        fewer, more = self._own[view][left], self._own[view][right]
+        own = (1.0 - share) * ((1.0 - near) * fewer[below] + near * fewer[above])
+        own += share * ((1.0 - near) * more[below] + near * more[above])
+        return ms * math.exp(self._common + own)
 
-    def observe(self, passes: Sequence[tuple[str, int]], predicted_ms: float, measured_ms: float) -> None:
-        """Learn that the (view, rows) of a cycle took `measured_ms` together where `predicted_ms` was expected.
+    def observe(self, passes: Sequence[tuple[str, int]], context: int, predicted_ms: float, measured_ms: float) -> None:
+        """Learn that the (view, rows) of a cycle behind `context` tokens took `measured_ms` together where
+        `predicted_ms` was expected.
 
         The median of the last three cycles with the same passes counts, so that one that waited for a compilation or
         for another program does not; until there are three, the one nearest to what was expected.
@@ -99,9 +106,10 @@ class CostTable:
         deviation = min(max(deviation, -LARGEST_STEP), LARGEST_STEP)
         self._common += COMMON_WEIGHT * deviation
         for view, rows in passes:
-            own, (left, right, share) = self._own[view], self._grids[view].place(rows)
-            own[left] += OWN_WEIGHT * deviation * (1.0 - share)
-            own[right] += OWN_WEIGHT * deviation * share
+            (left, right, share), (below, above, near) = self._grids[view].place(rows, context)
+            for row, part in ((left, 1.0 - share), (right, share)):
+                self._own[view][row][below] += OWN_WEIGHT * deviation * part * (1.0 - near)
+                self._own[view][row][above] += OWN_WEIGHT * deviation * part * near
         self.version += 1
 
     def to_dict(self) -> dict[str, float]:
@@ -166,13 +174,17 @@ class _Grid:
             return column[0] * max(1.0, rows / self.rows[0])
         return max(_line(self.rows, column, max(rows, 1)), min(column) / 2)
 
-    def place(self, rows: int) -> tuple[int, int, float]:
-        """Between which measured row counts `rows` lies, by index, and how near to the second one: 0..1."""
-        right = min(bisect_right(self.rows, rows), len(self.rows) - 1)
-        if right == 0:
-            return 0, 0, 1.0
-        below, above = self.rows[right - 1], self.rows[right]
-        return right - 1, right, min(max((rows - below) / (above - below), 0.0), 1.0)
+    def place(self, rows: int, context: int) -> tuple[_Between, _Between]:
+        """Between which measured row counts and contexts a pass lies."""
+        return _place(self.rows, rows), _place(self.contexts, context)
+
+
+def _place(xs: Sequence[int], x: int) -> _Between:
+    right = min(bisect_right(xs, x), len(xs) - 1)
+    if right == 0:
+        return 0, 0, 1.0
+    below, above = xs[right - 1], xs[right]
+    return right - 1, right, min(max((x - below) / (above - below), 0.0), 1.0)
 
 
 def _line(xs: Sequence[int], ys: Sequence[float], x: int) -> float:
