@@ -22,7 +22,7 @@ _RING = {0: 64 << 10, 4: 48 << 10}
 """Bytes of weights on their way to a multiprocessor, by the bits of a weight (0: dense)."""
 
 _SCALES = {0: 0, 4: 52 << 10}
-"""Bytes of scales and biases on their way: those of two tiles of 16 rows of 26,112 weights in groups of 64."""
+"""Bytes of scales and biases on their way: those of two tiles of 16 rows of 25,984 weights in groups of 64."""
 
 _PIECES = 33_792
 """Bytes of sums: `Workspace` of `product.cuh`."""
@@ -39,6 +39,7 @@ def supports(weight: LinearWeight, dtype: mx.Dtype) -> bool:
     if weight.scales is None:
         return weight.w.dtype == dtype and K % 64 == 0
     settled = (weight.mode, weight.bits) == ("affine", 4) and weight.group_size in (32, 64, 128)
+    # `scale_stride` of product.cuh is at most 5 words more than a row's scales take.
     fits = 2 * 32 * 4 * (K // weight.group_size // 2 + 5) <= _SCALES[4]
     return settled and fits and weight.scales.dtype == dtype and K % max(128, 2 * weight.group_size) == 0
 
