@@ -22,7 +22,8 @@ SYNC_MS = 0.25
 @dataclass(frozen=True)
 class Curve:
     """`points[rows]` is the cost of a pass in one-row passes; `row_class`: rows that rule B pads target passes to;
-    `drafts`: the same of diffusion passes, where they cost something else; `ahead` and `cold`: see `Machine`."""
+    `drafts`: the same of diffusion passes, where they cost something else; `ahead`, `given` and `cold`: see
+    `Machine`."""
 
     name: str
     points: dict[int, float]
@@ -30,6 +31,7 @@ class Curve:
     row_class: int | None = None
     drafts: dict[int, float] | None = None
     ahead: bool = True
+    given: bool = False
     cold: tuple[float, ...] = ()
 
     def at(self, rows: int, view: str = AR) -> float:
@@ -48,7 +50,8 @@ class Curve:
         def cost(view: str, rows: int, context: int) -> float:
             return PLAIN_MS * (self.at(rows, view) + 0.02 * context / 1000)
 
-        return Machine(cost, SYNC_MS, noise, int if self.row_class is None else self._pad, self.ahead, self.cold)
+        padded = int if self.row_class is None else self._pad
+        return Machine(cost, SYNC_MS, noise, padded, self.ahead, self.given, self.cold)
 
     def _pad(self, rows: int) -> int:
         return self.row_class or rows
@@ -112,6 +115,7 @@ OTHER = (
         "the demo model on 2 vCPU of an AMD EPYC, benchmarks/cpu_passes.py",
         drafts={2: 1.4, 4: 1.3, 8: 1.6, 16: 2.25, 32: 3.6},
         ahead=False,
+        given=True,
         cold=(0.25, 0.13, 0.07, 0.04),
     ),
     Curve("H200 bf16", {1: 1.0, 16: 1.13, 32: 1.3}, "first measurement on an H200, MLX 0.32.4"),

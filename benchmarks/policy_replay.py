@@ -129,6 +129,7 @@ class Machine:
     """What passes take: milliseconds of a pass, of waiting for the device, and how much single cycles scatter.
 
     `ahead`: whether a step is asked for while the one before it is under way, as it is on all devices but the CPU.
+    `given`: whether the first token comes with the prompt, as it does in NumPy on the CPU.
     `cold`: by what share the first, second, .. one-token step behind a cycle with drafts takes longer than later ones.
     """
 
@@ -137,6 +138,7 @@ class Machine:
     noise: float = 0.0
     padded: Callable[[int], int] = int
     ahead: bool = True
+    given: bool = False
     cold: Sequence[float] = ()
 
     def table(self, error: float = 1.0) -> CostTable:
@@ -179,7 +181,8 @@ def replay(
     text = NGramIndex(trace.prompt)
     run, emitted, ahead, warm = Run(), 0, None, len(machine.cold)
     while emitted < len(trace.answer):
-        situation, step = ahead or _asked(trace, policy, text, emitted, ngrams, beyond)
+        given = machine.given and emitted == 0
+        situation, step = ahead or _asked(trace, policy, text, emitted, ngrams, beyond, given=given)
         ahead = None
         context, left = situation.context, len(trace.answer) - emitted
         noise = rng.lognormvariate(0.0, machine.noise) if machine.noise else 1.0
@@ -190,7 +193,8 @@ def replay(
                 ahead = _asked(trace, policy, text, emitted + tokens, ngrams, beyond, lacking=1)
             text.extend(trace.answer[emitted + tokens - 1 : emitted + tokens])
             longer = sum(machine.cold[warm : warm + tokens])
-            ms = (tokens + longer) * machine.cost(AR_VIEW, machine.padded(1), context) * noise
+            passes = 0 if given else tokens + longer
+            ms = passes * machine.cost(AR_VIEW, machine.padded(1), context) * noise
             warm += tokens
             if tokens == step.steps:
                 certainties = trace.certainties[emitted : emitted + tokens][-CERTAINTIES:]
@@ -216,21 +220,28 @@ def replay(
         emitted += tokens
         run.tokens += tokens
         run.ms += ms
-        run.plain_ms += tokens * machine.cost(AR_VIEW, machine.padded(1), context)
+        run.plain_ms += (0 if given else tokens) * machine.cost(AR_VIEW, machine.padded(1), context)
     return run
 
 
 def _asked(
-    trace: Trace, policy: Policy, text: NGramIndex, emitted: int, ngrams: bool, beyond: int, lacking: int = 0
+    trace: Trace,
+    policy: Policy,
+    text: NGramIndex,
+    emitted: int,
+    ngrams: bool,
+    beyond: int,
+    lacking: int = 0,
+    given: bool = False,
 ) -> tuple[Situation, Step]:
     """The situation after `emitted` tokens, of which `text` may lack the last, and what the policy makes of it."""
     room = len(trace.answer) - emitted + beyond
     tokens, order = text.find(min(room, MOST_ROWS) - 1) if ngrams else ((), 0)
     first = trace.answer[0] if emitted > lacking else None
-    situation = Situation(len(trace.prompt) + emitted - 1, room, len(tokens), order, first=first)
+    situation = Situation(len(trace.prompt) + emitted - 1, room, len(tokens), order, first=first, given=given)
     step = policy.step(situation)
-    if step.kind == AR:
-        return situation, step
+    if given or step.kind == AR:
+        return situation, Step(AR) if given else step
     rows = min(step.verify_rows, room)
     return situation, Step(AR) if rows < 2 else replace(step, verify_rows=rows)
 

@@ -29,7 +29,8 @@ class Block:
         tokens: ids int32 [L]; row 0 is the pending token.
         view: AR, or DIFFUSION for a draft.
         parents: of a tree of rows (see `orthrus_mlx.trees`); None for a chain.
-        wanted: the number of leading rows whose logits are wanted; None for all.
+        wanted: the number of rows whose logits are wanted, leading ones; None for all.
+        skipped: rows before these whose logits are not wanted.
     """
 
     cache: KVCache
@@ -37,6 +38,7 @@ class Block:
     view: str = AR
     parents: tuple[int, ...] | None = None
     wanted: int | None = None
+    skipped: int = 0
 
 
 def run_pass(model: Model, blocks: Sequence[Block], rows: int | None = None) -> list[mx.array]:
@@ -68,8 +70,8 @@ def run_pass(model: Model, blocks: Sequence[Block], rows: int | None = None) -> 
     if total > given:
         ids.append(mx.zeros((total - given,), ids[0].dtype))
     joined, ordered = mx.concatenate(ids) if len(ids) > 1 else ids[0], list(parts.values())
-    wanted = [block.tokens.size if block.wanted is None else block.wanted for block in blocks]
-    spans = [(parts[i].start, count) for i, count in enumerate(wanted)]
+    wanted = [block.tokens.size - block.skipped if block.wanted is None else block.wanted for block in blocks]
+    spans = [(parts[i].start + blocks[i].skipped, count) for i, count in enumerate(wanted)]
     whole = model.model.fused
     if isinstance(whole, CpuPass) and draft_head is None and whole.takes(ordered):
         return whole.logits(joined, ordered, spans, drafts_alone)

@@ -18,7 +18,7 @@ from benchmarks.policy_workloads import WORKLOADS
 from orthrus_mlx.decoding.auto_policy import INCOME, WIDTHS, AutoPolicy
 from orthrus_mlx.decoding.belief import EXPECTED, RATES, Belief, Usual
 from orthrus_mlx.decoding.calibration import Calibration, TextShift
-from orthrus_mlx.decoding.options import MOST_DEBT, STAKE, Means, Options
+from orthrus_mlx.decoding.options import MOST_READ_DEBT, STAKE, Means, Options
 from orthrus_mlx.decoding.policy import FixedPolicy
 from orthrus_mlx.decoding.policy_memory import FIRST_CREDIT, NGramRates, PolicyMemory
 from orthrus_mlx.decoding.steps import AR, CHAIN, NGRAM, TREE, Draft, Outcome, Situation, Step
@@ -81,7 +81,7 @@ def test_whatever_the_text_the_loss_is_bounded(levels, cycle, per_row, trees, se
 def most_lost() -> float:
     """Milliseconds that texts behind one prompt may lose together besides a share of their time: the first credit,
     a debt, and a cycle's rounding up of passes."""
-    return 10.0 * (FIRST_CREDIT + MOST_DEBT + 0.1)
+    return 10.0 * (FIRST_CREDIT + MOST_READ_DEBT + 0.1)
 
 
 @settings(max_examples=20, deadline=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 
 import mlx.core as mx
@@ -22,6 +23,7 @@ from orthrus_mlx.bench.results import Measured, Results, Round
 from orthrus_mlx.bench.runner import order
 from orthrus_mlx.bench.summary import summarise, verdicts
 from orthrus_mlx.cli.main import COMMANDS, main
+from orthrus_mlx.decoding.stats import DecodeStats
 
 pytest_plugins = ["cli_fixtures"]
 
@@ -333,6 +335,17 @@ def test_a_speed_up_is_the_median_of_ratios_within_rounds():
     assert auto.speedup_with_prompt["ar"].median == pytest.approx(((2 / 1.5) + (11 / (1 + 100 / 30))) / 2)
     assert auto.speed.median == pytest.approx(200) and auto.answers == 3
     assert "auto" not in case.lanes["auto"].speedup and "ar" not in case.lanes["ar"].speedup
+
+
+def test_a_token_that_came_with_the_prompt_does_not_count_as_decoded():
+    stats = asdict(DecodeStats(given=1))
+    with_prompt = measured(100, **stats)
+    assert with_prompt.tokens_per_second == pytest.approx(99) and measured(100).tokens_per_second == pytest.approx(100)
+    only = Measured(1, 1.0, 1.01, 1.01, 0, True, None, stats)
+    (case,) = summarise(results({"ar": only, "auto": only}, {"ar": with_prompt, "auto": measured(198, **stats)}))
+    assert case.lanes["auto"].speed.count == 1 and case.against["ar"].median == pytest.approx(1.98)
+    (nothing,) = summarise(results({"ar": only, "auto": only}))
+    assert nothing.lanes["auto"].speed.median == 0 and not nothing.lanes["auto"].speedup
 
 
 @pytest.mark.parametrize(

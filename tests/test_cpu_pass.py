@@ -24,8 +24,10 @@ from mlx_lm.models.cache import make_prompt_cache
 from orthrus_mlx import cpu_pass
 from orthrus_mlx.acceleration import accelerate
 from orthrus_mlx.cache import KVCache
-from orthrus_mlx.decoding.prefill import read_chunk
-from orthrus_mlx.exactness import probe, trees_agree
+from orthrus_mlx.decoding import alone, prefill
+from orthrus_mlx.decoding.prefill import read_chunk, read_last_chunk
+from orthrus_mlx.decoding.stats import DecodeStats
+from orthrus_mlx.exactness import OFF, probe, trees_agree
 from orthrus_mlx.generation import mlx_generate
 from orthrus_mlx.kernels import tuning
 from orthrus_mlx.kernels.cpu_linear import Product
@@ -231,6 +233,52 @@ def test_rows_that_are_read_are_the_rows_that_are_decoded_whatever_the_pieces() 
         for start in range(0, 300, step):
             read_chunk(model, text[start : start + step], caches[-1])
     assert all(same(rows_of(cache), rows_of(caches[0])) for cache in caches)
+
+
+@pytest.mark.parametrize(("read", "length"), [(0, 2), (7, 90), (100, 2), (64, 65)])
+def test_the_prompt_s_last_pass_gives_the_logits_and_the_row_of_a_one_token_step(read: int, length: int) -> None:
+    model = through_numpy("bfloat16")
+    text = ids(5, read + length)
+    cache, stepwise = filled(model, text[:read]), filled(model, text[:-1])
+    given = read_last_chunk(model, text[read:], cache, OFF)
+    assert given is not None and mx.array_equal(given, logits(model, stepwise, text[-1:]))
+    cache.commit(1)
+    stepwise.commit(1)
+    assert same(rows_of(cache), rows_of(stepwise))
+
+
+@pytest.mark.parametrize("mode", ["ar", "diffusion", "auto"])
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_the_first_token_comes_with_the_prompt_and_takes_no_pass(
+    mode: str, by_hand: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, prompt = through_numpy(), tiny.prompt(3, 12)
+    options: dict = {"mode": mode, "seed": 1}
+    if by_hand:
+        options["logits_processors"] = [lambda tokens, row: row - 0.5 * mx.arange(row.shape[-1]) % 3]
+    passes: list[int] = []
+
+    def counted(model: Model, blocks: Sequence[Block], *rest):
+        passes.append(blocks[0].tokens.size)
+        return run_pass(model, blocks, *rest)
+
+    for module in (alone, prefill):
+        monkeypatch.setattr(module, "run_pass", counted)
+    stats = DecodeStats()
+    answer = mlx_generate(model, prompt, None, 20, 0.7, stats=stats, **options)
+    found = [next(answer)]
+    assert passes == [12], "and it is handed out before any other pass"
+    found += answer
+    # The row of the last token is left in the cache by a pass that no cycle counts.
+    assert stats.given == 1 and stats.ar_passes == stats.cycles + 1
+    assert mode != "ar" or len(passes) - 1 == stats.cycles == 20
+    monkeypatch.setattr(prefill, "_any_length", lambda model: False)
+    without = DecodeStats()
+    assert list(mlx_generate(model, prompt, None, 20, 0.7, stats=without, **options)) == found
+    assert without.given == 0
+    alone_in_prompt = DecodeStats()
+    list(mlx_generate(model, prompt[:1], None, 3, stats=alone_in_prompt, **options))
+    assert alone_in_prompt.given == 0, "a prompt of one token has no pass of its own"
 
 
 def test_an_accepted_path_of_a_tree_is_what_its_chain_would_have_left() -> None:

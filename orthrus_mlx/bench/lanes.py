@@ -2,7 +2,8 @@
 
 Every answer is timed from outside, with three points: the call, the moment when all of the prompt but its last token
 is in the cache (both packages report it and leave that token to the first pass), and the last token. Speed is tokens
-over the time between the last two. Timing from the first token instead would give block decoding the tokens of its
+over the time between the last two; a token that this package had from the prompt's last pass (`DecodeStats.given`) is
+not counted, as its pass is not timed. Timing from the first token instead would give block decoding the tokens of its
 first block for nothing.
 """
 

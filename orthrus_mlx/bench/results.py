@@ -35,9 +35,19 @@ class Measured:
     stats: dict[str, Any] | None = None
 
     @property
+    def decoded(self) -> int:
+        """Tokens that took a pass of their own, not one that the prompt's last pass gave."""
+        return self.tokens - (self.stats or {}).get("given", 0)
+
+    @property
+    def decode_seconds(self) -> float:
+        """From the moment when all of the prompt but its last token is read, or all where that gave a token."""
+        return max(self.seconds - self.prompt_seconds, 1e-9)
+
+    @property
     def tokens_per_second(self) -> float:
-        """Without the prompt: from the moment when all but its last token is read."""
-        return self.tokens / max(self.seconds - self.prompt_seconds, 1e-9)
+        """Without the prompt, and what it gave."""
+        return self.decoded / self.decode_seconds
 
     @property
     def tokens_per_second_with_prompt(self) -> float:

@@ -136,8 +136,10 @@ def _rank(lane: str) -> tuple[int, int]:
 
 def _lane(lane: str, rounds: list[Round]) -> LaneSummary:
     runs = [r.lanes[lane] for r in rounds if lane in r.lanes]
-    speed, first = Spread.of(m.tokens_per_second for m in runs), Spread.of(m.first_token_seconds for m in runs)
-    assert speed is not None and first is not None
+    # An answer of one token, which came with the prompt, has no speed.
+    speed = Spread.of(m.tokens_per_second for m in runs if m.decoded) or Spread(0.0, 0.0, 0.0, 0)
+    first = Spread.of(m.first_token_seconds for m in runs)
+    assert first is not None
     others = [b for b in BASELINES if b != lane]
     compared = [m for m in runs if m.compared]
     return LaneSummary(
@@ -159,14 +161,13 @@ def _ratio(rounds: Sequence[Round], lane: str, baseline: str, *, with_prompt: bo
         return measured.tokens_per_second_with_prompt if with_prompt else measured.tokens_per_second
 
     pairs = [(r.lanes[lane], r.lanes[baseline]) for r in rounds if lane in r.lanes and baseline in r.lanes]
-    return Spread.of(speed(a) / speed(b) for a, b in pairs)
+    return Spread.of(speed(a) / speed(b) for a, b in pairs if speed(a) and speed(b))
 
 
 def _whole_ratio(rounds: Sequence[Round], lane: str, other: str) -> float:
     """Time of all answers of `other` over that of `lane`, the prompts not counted."""
     pairs = [(r.lanes[lane], r.lanes[other]) for r in rounds if lane in r.lanes and other in r.lanes]
-    seconds = [(a.tokens / a.tokens_per_second, b.tokens / b.tokens_per_second) for a, b in pairs]
-    return sum(b for _, b in seconds) / sum(a for a, _ in seconds)
+    return sum(b.decode_seconds for _, b in pairs) / sum(a.decode_seconds for a, _ in pairs)
 
 
 def _counts(stats: list[dict[str, Any]]) -> Counts | None:

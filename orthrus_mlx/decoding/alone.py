@@ -32,9 +32,9 @@ class Generation:
         decoder = self.decoder
         self._known = decoder.cache.offset + len(prompt)
         self._all_read = (lambda: progress(len(prompt), len(prompt))) if progress else None
-        decoder.begin(prompt)
         ids = mx.array(list(prompt), dtype=mx.int32)
-        prefill(self.model, ids, decoder.cache, step_size=step_size, progress=progress)
+        logits = prefill(self.model, ids, decoder.cache, self.exactness, step_size=step_size, progress=progress)
+        decoder.begin(prompt, logits)
 
     def run(self) -> Iterator[Emission]:
         """After `read`: emit until a stop token, the limit, or until the consumer closes the iterator.

@@ -4,7 +4,8 @@ Expected tokens come from the text's recent acceptance and certainty (`belief`),
 was read (`calibration`) and from how n-gram matches fared; milliseconds come from the cost table. A step is only taken
 if its worst case, nothing accepted, fits the text's *credit*: a little to begin with, a small share of the time of
 every one-token step, and part of what drafts have gained. A text that looks predictable may go into *debt*, by a few
-times what a step is expected to gain and up to a limit. So whatever the text does, decoding takes at most that much
+times what a step is expected to gain and up to a limit; of a draft that is read before it is verified, only part of
+what verifying it may lose is counted before. So whatever the text does, decoding takes at most that much
 longer than one-token steps, and where these are so cheap that no cycle can repay itself, nothing is drafted at all.
 The first token is a one-token step: with the prompt's last it tells what texts taught that began alike.
 """
@@ -22,16 +23,13 @@ from .belief import DOUBTFUL, Belief, Usual
 from .calibration import TextShift
 from .costs import AR as AR_VIEW
 from .costs import DIFFUSION, CostTable
-from .options import DEBT_PER_TOKEN, MOST_DEBT, Means, Option, Options
+from .options import DEBT_PER_TOKEN, MARGIN, MOST_DEBT, MOST_READ_DEBT, MOST_TREE_GAIN, Means, Option, Options
 from .policy_memory import FIRST_CREDIT, GAIN_CARRIED, Genre, PolicyMemory
 from .steps import AR, NGRAM, TREE, Candidates, Draft, Outcome, Prediction, Situation, Step
 from .tree import Tree, best_tree
 
-WIDTHS = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32)
+WIDTHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32)
 """Row counts considered: passes of every width are different work for the device, so not all of 1..32."""
-
-MARGIN = 1.03
-"""How much faster than one-token steps a step must promise to be: estimates are rough, a change of lanes costs."""
 
 INCOME = 0.015
 """Share of the time of one-token steps that may be spent on drafts that lose."""
@@ -48,12 +46,13 @@ SETTLED_STEPS = 4
 """The shortest run of one-token steps whose time says what a step costs: the first ones behind wide passes find cold
 caches (a quarter more, an eighth, .. on the demo model's CPU), and would make drafting look good where it is not."""
 
-LEAST_RISK = 0.8
-"""One-token steps that any drafted cycle may lose: what has less at its disposal need not look at them."""
-
 FIRST_PATIENCE = 8
 MOST_PATIENCE = 128
 """Tokens between two trials of drafting where it is not expected to pay: doubles while it does not."""
+
+
+_GIVEN = Prediction(1.0, 0.0, 0.0)
+"""Of the first token, where it takes no pass."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +127,7 @@ class AutoPolicy:
         self._patience = FIRST_PATIENCE
         self._since_draft = FIRST_PATIENCE
         self._trial = False
+        self._wanted = 0.0
         self._rate = 0.0
         self._order = 0
         self._shaped: _Shaped | None = None
@@ -144,16 +144,20 @@ class AutoPolicy:
         self._trial = False
         if self._genre is None and situation.first is not None:
             self._enter(self._memory.genre((*self._ending, situation.first)))
+        if situation.given:
+            self._steps = 2
+            self._predictions.append(_GIVEN)
+            return Step(AR)
         self._options.price(situation.context)
-        plain = self._options.target[0]
-        option, hopeful = None, self._certain > 0
+        plain, least = self._options.target[0], self._options.least_risk
+        option = None
         means = self._means(plain)
-        if situation.room > 1 and (situation.ngram or means.credit + means.debt >= LEAST_RISK * plain):
-            tokens = self._options.expected(self._belief.weights)
-            hopeful = self._options.promise(tokens) > MARGIN
-            due = self._since_draft >= self._patience and means.credit >= LEAST_RISK * plain
+        tokens = self._options.expected(self._belief.weights)
+        hopeful = self._options.promise(tokens) > MARGIN
+        if situation.room > 1 and (situation.ngram or means.credit + means.debt >= least):
+            due = self._since_draft >= self._patience and means.credit >= least
             if hopeful or situation.ngram or due:
-                option = self._best(situation, plain, means, tokens)
+                option = self._best(situation, plain, means, tokens if hopeful else None)
             if option is None and due:
                 option = self._try(situation, plain, means)
         if option is None:
@@ -174,14 +178,15 @@ class AutoPolicy:
         self._credit += genre.credit - FIRST_CREDIT
         self._carried += genre.credit - FIRST_CREDIT
 
-    def _best(self, situation: Situation, plain: float, means: Means, tokens: Sequence[float]) -> Option | None:
+    def _best(self, situation: Situation, plain: float, means: Means, tokens: Sequence[float] | None) -> Option | None:
         """What promises to beat one-token steps by most.
 
         Args:
-            tokens: that unread chains are expected to give.
+            tokens: that unread chains are expected to give; None where that is too few.
         """
         weights, room = self._belief.weights, situation.room
-        given, unread = self._ngram_option(situation, means), self._options.unread(tokens, room, means)
+        given = self._ngram_option(situation, means)
+        unread = self._options.unread(tokens, room, means) if tokens else None
         best = max(filter(None, (given, unread)), key=_rate, default=None)
         goal = max(MARGIN / plain, best.rate if best else 0.0)
         gain = self._memory.tree_gain if self._trees else 1.0
@@ -190,8 +195,12 @@ class AutoPolicy:
 
     def _try(self, situation: Situation, plain: float, means: Means) -> Option | None:
         """A trial, where it can be afforded."""
+        if means.credit < self._wanted * plain:
+            return None
         trial = self._options.trial(self._belief.usual.weights, situation.room, MOST_CREDIT * plain)
         self._trial = trial is not None and trial.risk <= means.credit
+        # Until it is there, there is no need to look again.
+        self._wanted = trial.risk / plain if trial is not None else MOST_CREDIT
         return trial if self._trial else None
 
     def _means(self, plain: float) -> Means:
@@ -199,9 +208,8 @@ class AutoPolicy:
         return Means(self._credit * plain, min(MOST_DEBT, DEBT_PER_TOKEN * max(self._certain - 1, 0)) * plain)
 
     def _means_behind(self, draft_ms: float, plain: float) -> Means:
-        """What verifying a draft may lose that was read. What it took is lost either way, and its confidences speak for
-        the text as certain tokens do."""
-        return Means(max(self._credit * plain - draft_ms, 0.0), MOST_DEBT * plain)
+        """What verifying a draft may lose that was read, in `draft_ms` milliseconds."""
+        return Means(self._credit * plain - draft_ms, MOST_READ_DEBT * plain)
 
     def _ngram_option(self, situation: Situation, means: Means) -> Option | None:
         if not situation.ngram:
@@ -288,14 +296,15 @@ class AutoPolicy:
         straight = sum(chain.probabilities[: rows - 1])
         if straight > 0:
             gain = sum(tree.probabilities[: rows - 1]) / straight
-            self._memory.tree_gain += 0.1 * (min(gain, 3.0) - self._memory.tree_gain)
+            self._memory.tree_gain += 0.1 * (min(gain, MOST_TREE_GAIN) - self._memory.tree_gain)
 
     # After a cycle ----------------------------------------------------------------------------------
 
     def observe(self, outcome: Outcome) -> None:
         expected = self.prediction = self._predictions.popleft()
-        # The first cycle waits for the prompt and finds caches cold: what it took is no pass's cost.
-        measured, self._begun = 1e3 * outcome.seconds if self._begun else 0.0, True
+        # The first pass waits for the prompt and finds caches cold: what it took is no pass's cost.
+        measured = 1e3 * outcome.seconds if self._begun else 0.0
+        self._begun = self._begun or expected is not _GIVEN
         if outcome.step.kind == AR:
             # Of every step of the run.
             self.prediction = Prediction(outcome.tokens, outcome.tokens * expected.ms, expected.plain_ms)
@@ -344,7 +353,7 @@ class AutoPolicy:
             self._memory.ngrams.observe(self._order, outcome.drafts, outcome.accepted)
             return
         self._certain = self._certain + outcome.accepted if gain > 0 else 0
-        self._since_draft = 0
+        self._since_draft, self._wanted = 0, 0.0
         if gain > 0:
             self._patience = FIRST_PATIENCE
         elif self._trial:

@@ -24,6 +24,7 @@ from ..model import Model
 from ..passes import Block
 from ..sampling import Positions, Sampling, position_keys
 from ..trees import depths, is_chain
+from ..weights import AR as AR_VIEW
 from ..weights import DIFFUSION
 from .choice import StepwiseChoice, accepted_rows
 from .constraint import Constraint, masked
@@ -66,7 +67,7 @@ class Emission:
 
 @dataclass(slots=True)
 class Emit:
-    """Hands out the tokens of a cycle. The next one is queued on the device by then."""
+    """Hands out the tokens of a cycle. The next one is queued by then, where it is a device that computes it."""
 
     tokens: list[Emission]
 
@@ -159,6 +160,7 @@ class Decoder:
         self.stop_tokens, self.limit = frozenset(stop_tokens), limit
         self.text: list[int] = []
         self._first: int | None = None
+        self._given: mx.array | None = None
         self.chosen = 0
         self._by_hand = stepwise is not None or constraint is not None
         self._choice_kernel = model.choice_kernel
@@ -168,10 +170,15 @@ class Decoder:
         self._run: _Run | None = None
         self._clock = _Clock()
 
-    def begin(self, prompt: Sequence[int]) -> None:
-        """The cache holds all of `prompt` but its last token; `text` goes on behind it."""
+    def begin(self, prompt: Sequence[int], logits: mx.array | None = None) -> None:
+        """The cache holds all of `prompt` but its last token; `text` goes on behind it.
+
+        Args:
+            logits: behind the last token [1, V], if they are known; the cache then has its row staged.
+        """
         self.text = list(prompt)
         self._first = None
+        self._given = logits
 
     def cycles(self) -> Steps:
         """The whole generation, after `begin`."""
@@ -180,14 +187,17 @@ class Decoder:
         work = yield from self._begin(mx.array(self.text[-1:], dtype=mx.int32))
         while work is not None:
             if isinstance(work, _Queued):
-                cycle, ahead = yield from self._finish_step(work)
+                cycle, pending, ahead = yield from self._finish_step(work)
             else:
-                cycle, pending = yield from self._verify(work)
-                ahead = None
-                if not self.stop_tokens.intersection(e.token for e in cycle):
-                    ahead = yield from self._begin(pending)
+                cycle, pending, ahead = yield from self._verify(work)
+            goes_on = ahead is None and not self.stop_tokens.intersection(e.token for e in cycle)
+            # On the CPU nothing runs beside the consumer, who would only have the tokens later.
+            if goes_on and not self._on_cpu:
+                ahead = yield from self._begin(pending)
             with self._clock.paused():
                 yield Emit(cycle)
+            if goes_on and self._on_cpu:
+                ahead = yield from self._begin(pending)
             work = ahead
 
     # Beginning a cycle ------------------------------------------------------------------------------
@@ -204,6 +214,8 @@ class Decoder:
         if run is None or run.left == 0:
             situation = self._situation(room)
             step = self._within(self.policy.step(situation), room)
+            if situation.given:
+                step = Step(AR)
             if step.kind != AR or self._by_hand:
                 self._run = None
                 drafted = (yield from self._draft(pending, step)) if step.draft_rows > 1 else None
@@ -214,7 +226,7 @@ class Decoder:
 
     def _situation(self, room: int) -> Situation:
         tokens, order = self._match(min(room, self.most_rows) - 1)
-        return Situation(self.cache.offset, room, len(tokens), order, tokens, self._first)
+        return Situation(self.cache.offset, room, len(tokens), order, tokens, self._first, self._given is not None)
 
     def _match(self, most: int) -> tuple[Sequence[int], int]:
         """What `NGrams.find` finds in the whole text."""
@@ -253,7 +265,7 @@ class Decoder:
 
     def _queue_step(self, pending: mx.array, run: _Run) -> Generator[Block, Any, _Queued]:
         """Queue a step of `run`, whose number of steps left is set, and commit its row."""
-        logits = yield Block(self.cache, pending)
+        logits = yield from self._target(pending)
         token = self._choose(logits, self.cache.offset + 1)
         self.cache.commit(1)
         look = run.left < CERTAINTIES and self.policy.learns
@@ -267,7 +279,8 @@ class Decoder:
     # Finishing it -----------------------------------------------------------------------------------
 
     def _finish_step(self, queued: _Queued) -> Steps:
-        """Read a queued step, with the next cycle queued before the host waits for it.
+        """Read a queued step, with the next cycle queued before the host waits for it: (emissions, the next pending
+        token [1], that cycle).
 
         On the CPU nothing runs beside the host: there the step is over when the next cycle begins, so that its time is
         its own, what it tells is known, and nothing is begun behind the text's end.
@@ -285,9 +298,7 @@ class Decoder:
         # What a run that the text's end cut short would teach is not worth the time that it takes.
         if run.taken == run.step.steps:
             self._observe(self._run_outcome(run))
-        if self._on_cpu and chosen not in self.stop_tokens:
-            ahead = yield from self._begin(queued.token)
-        return [Emission(chosen, None, queued.logits, 0)], ahead
+        return [Emission(chosen, None, queued.logits, 0)], queued.token, ahead
 
     def _run_outcome(self, run: _Run) -> Outcome:
         known = run.certainties + certainties(run.unsure, self.sampling.temperature)
@@ -295,7 +306,7 @@ class Decoder:
         return Outcome(run.step, run.situation.context, *counts, self._clock.lap(), certainties=known)
 
     def _verify(self, work: _Work) -> Steps:
-        """Verify what was drafted and commit what is confirmed: (emissions, the next pending token [1])."""
+        """Verify what was drafted and commit what is confirmed: (emissions, the next pending token [1], None)."""
         draft, drafts = yield from self._drafts(work)
         masks = None
         if self.constraint is not None:
@@ -305,7 +316,7 @@ class Decoder:
         tokens = mx.array(drafts.tokens, dtype=mx.int32) if known else drafts
         parents = (-1, *(p + 1 for p in drafts.parents)) if known else tuple(range(-1, drafts.size))
         tree = None if is_chain(parents) else parents
-        logits = yield Block(self.cache, self._joined(work.pending, tokens), parents=tree)
+        logits = yield from self._target(self._joined(work.pending, tokens), tree)
 
         first = self.cache.offset + 1
         if self.stepwise is not None:
@@ -331,7 +342,16 @@ class Decoder:
             Emission(token, depth if depth < accepted else None, logits, path[depth])
             for depth, token in enumerate(emitted)
         ]
-        return cycle, mx.array(emitted[-1:], dtype=mx.int32)
+        return cycle, mx.array(emitted[-1:], dtype=mx.int32), None
+
+    def _target(self, ids: mx.array, parents: tuple[int, ...] | None = None) -> Generator[Block, Any, mx.array]:
+        """Logits [L, V] of the autoregressive view behind the pending token and drafts: ids [L]."""
+        if self._given is None:
+            return (yield Block(self.cache, ids, parents=parents))
+        logits, self._given = self._given, None
+        self.stats.count_pass(AR_VIEW)
+        self.stats.given += 1
+        return logits
 
     def _drafts(self, work: _Work) -> Generator[Read, Any, tuple[Draft | None, Any]]:
         """What to verify: `Candidates` where the host knows them, else a chain int32 [n] on the device."""

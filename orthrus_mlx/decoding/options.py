@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,18 +16,28 @@ from .costs import AR as AR_VIEW
 from .costs import DIFFUSION, CostTable
 from .steps import CHAIN, NGRAM, TREE, Step
 
-MOST_DEBT = 6.0
-"""Most one-token steps that a text may lose beyond its credit."""
+MARGIN = 1.03
+"""How much faster than one-token steps a step must promise to be: estimates are rough, a change of lanes costs."""
 
-STAKE = 3.0
+MOST_DEBT, MOST_READ_DEBT = 6.0, 10.0
+"""Most one-token steps that a text may lose beyond its credit: where its last tokens were certain, and where a draft
+was read, that included, and its confidences speak for it."""
+
+STAKE = 4.0
 """How many times the gain expected of a step it may lose beyond the text's credit."""
 
 DEBT_PER_TOKEN = 0.75
 """A text may get into debt by so many one-token steps for each certain token since the last doubtful one but the first:
 one alone says little."""
 
+MOST_TREE_GAIN = 3.0
+"""Accepted drafts of a tree are taken to be at most so many times those of a chain."""
+
 RELIABILITY = 0.6
 """Of what knowing a passage's kind exactly would save, the share that reading its draft's confidences saves."""
+
+READ_RISK = 0.4
+"""Of what verifying a draft may lose, the share that reading it risks: verified is what its confidences speak for."""
 
 CONTEXT_STEP = 64
 """Costs are looked up for the context rounded down to a multiple of this."""
@@ -37,7 +48,7 @@ STALE = 4
 
 @dataclass(frozen=True)
 class Option:
-    """A step with the tokens and milliseconds expected of it, and the milliseconds lost if nothing is accepted."""
+    """A step with the tokens and milliseconds expected of it, and the milliseconds that it may lose."""
 
     step: Step
     tokens: float
@@ -82,11 +93,13 @@ class Options:
         self._expected = EXPECTED[:, self._rows - 1]
         self._key = (-1, 0)
         self.target: list[float] = []
+        self.least_risk = 0.0
+        self._limit: np.ndarray | None = None
         self._draft_rows = self.widths
         self._target_rows = tuple(padded(rows) for rows in widths)
 
     def price(self, context: int) -> None:
-        """Look up what passes cost now: sets `target`, milliseconds by width, and what steps cost that draft."""
+        """Look up what passes cost now: sets `target`, milliseconds by width, and what drafts cost and risk."""
         step, version = context // CONTEXT_STEP, self._costs.version
         if step == self._key[0] and version - self._key[1] < STALE:
             return
@@ -105,6 +118,13 @@ class Options:
         self._unread = [ms + sync for ms in self._passes]
         self._read = [ms + 2.0 * sync for ms in self._passes]
         self._before = np.array([draft[i] + 2.0 * sync for i in cheapest])
+        self._limit = None
+        plain = self.target[0]
+        self._unread_risk = [ms - plain for ms in self._unread]
+        self._read_risk = [
+            read - ms + READ_RISK * (ms - plain) for read, ms in zip(self._read, self.target, strict=True)
+        ]
+        self.least_risk = min([*self._unread_risk[1:], *self._read_risk[1:]], default=math.inf)
 
     def target_ms(self, rows: int, context: int) -> float:
         return self._costs.cost(AR_VIEW, self._padded(rows), context // CONTEXT_STEP * CONTEXT_STEP)
@@ -112,14 +132,13 @@ class Options:
     def draft_ms(self, rows: int, context: int) -> float:
         return self._costs.cost(DIFFUSION, rows, context // CONTEXT_STEP * CONTEXT_STEP)
 
-    def _allowed(self, tokens: Sequence[float], ms: Sequence[float], room: int, means: Means) -> list[int]:
-        """Which widths, by index, may be drafted where each is expected to give `tokens` in `ms`."""
+    def _allowed(
+        self, tokens: Sequence[float], ms: Sequence[float], risk: Sequence[float], room: int, means: Means
+    ) -> list[int]:
+        """Which widths, by index, may be drafted where each should give `tokens` in `ms` with `risk` at stake."""
         plain = self.target[0]
         widths = range(1, bisect_right(self.widths, room))
-        return [i for i in widths if means.cover(ms[i] - plain, tokens[i] * plain - ms[i])]
-
-    def _option(self, step: Step, tokens: float, ms: float) -> Option:
-        return Option(step, tokens, ms, ms - self.target[0])
+        return [i for i in widths if means.cover(risk[i], tokens[i] * plain - ms[i])]
 
     def expected(self, weights: Sequence[float]) -> list[float]:
         """Tokens expected of an unread chain, by width, where the kinds of passage have these weights."""
@@ -137,7 +156,7 @@ class Options:
         # There is no evidence for a match that a debt could be taken on.
         allowed = [i for i in range(1, usable) if ms[i] - self.target[0] <= means.credit]
         i = _fastest(tokens, ms, allowed)
-        return None if i is None else self._option(Step(NGRAM, 0, self.widths[i]), tokens[i], ms[i])
+        return None if i is None else Option(Step(NGRAM, 0, self.widths[i]), tokens[i], ms[i], ms[i] - self.target[0])
 
     def unread(self, tokens: Sequence[float], room: int, means: Means) -> Option | None:
         """The chain with the most expected tokens per millisecond of those verified whole, unread.
@@ -148,8 +167,10 @@ class Options:
             means: what may be lost.
         """
         ms = self._unread
-        i = _fastest(tokens, ms, self._allowed(tokens, ms, room, means))
-        return None if i is None else self._option(Step(CHAIN, self._draft_rows[i], self.widths[i]), tokens[i], ms[i])
+        i = _fastest(tokens, ms, self._allowed(tokens, ms, self._unread_risk, room, means))
+        if i is None:
+            return None
+        return Option(Step(CHAIN, self._draft_rows[i], self.widths[i]), tokens[i], ms[i], self._unread_risk[i])
 
     def read(self, weights: Sequence[float], room: int, means: Means, goal: float, tree_gain: float) -> Option | None:
         """A draft to be read before it is verified, if that is worth more than `goal` tokens per millisecond.
@@ -164,9 +185,11 @@ class Options:
             tree_gain: accepted drafts of a tree over those of a chain with as many rows.
         """
         weight = np.array(weights)
+        if weight @ self._worth_knowing() <= 0:
+            return None
         tokens = np.minimum(1.0 + tree_gain * self._expected, self._rows)
         mixture = weight @ tokens
-        allowed = self._allowed(mixture.tolist(), self._read, room, means)
+        allowed = self._allowed(mixture.tolist(), self._read, self._read_risk, room, means)
         if not allowed:
             return None
         # What is drafted may be left out.
@@ -184,7 +207,16 @@ class Options:
         mixed_ms = target[mixed_value[: i + 1].argmax()]
         ms = float(RELIABILITY * (weight @ best) + (1.0 - RELIABILITY) * mixed_ms + before[i])
         drafted = widths[i]
-        return Option(self._looked(drafted), float(total[i]) + goal * ms, ms, self._read[drafted] - self.target[0])
+        return Option(self._looked(drafted), float(total[i]) + goal * ms, ms, self._read_risk[drafted])
+
+    def _worth_knowing(self) -> np.ndarray:
+        """By kind of passage, what a draft that is read is worth there at most, in tokens: one look at it spares many a
+        text the reckoning."""
+        if self._limit is None:
+            goal, gain = MARGIN / self.target[0], 1.0 if self._kind == CHAIN else MOST_TREE_GAIN
+            tokens = np.minimum(1.0 + gain * self._expected, self._rows)
+            self._limit = (tokens - goal * np.array(self.target)).max(axis=1) - goal * self._before[1:].min()
+        return self._limit
 
     def trial(self, weights: Sequence[float], room: int, most: float) -> Option | None:
         """The draft from which most may be learned for its price: expected gain where there is one, over the risk.
@@ -200,7 +232,7 @@ class Options:
         i = int((promise / np.maximum(risk, 1e-3 * plain)).argmax())
         if promise[i] <= 0.0:
             return None
-        return self._option(self._looked(i), self.expected(weights)[i], self._read[i])
+        return Option(self._looked(i), self.expected(weights)[i], self._read[i], float(risk[i]))
 
     def _looked(self, i: int) -> Step:
         return Step(self._kind, self._draft_rows[i], self.widths[i], look=True)

@@ -14,7 +14,7 @@ FIRST_CREDIT = 0.5
 """One-token steps that a text may lose to drafts that are not accepted before it has earned any: less than any cycle
 costs, so nothing is drafted before a text has shown something."""
 
-MOST_CARRIED, MOST_UNFAMILIAR = 6.0, 4.0
+MOST_CARRIED, MOST_UNFAMILIAR = 8.0, 4.0
 """Most that the next text of a genre may start with, in one-token steps, and one that begins like none before: enough
 for 16 rows at once, which on the demo model's texts are the best size; texts that differ share less."""
 

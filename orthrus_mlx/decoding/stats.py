@@ -18,9 +18,10 @@ class DecodeStats:
         mode: "ar", "diffusion" or "auto".
         exactness: what the probe showed for the target passes (see `orthrus_mlx.exactness`).
         tokens: tokens emitted.
+        given: of these, the ones whose logits came with the prompt: the first one, or none.
         cycles: target passes that emitted them.
         steps: cycles by kind: "ar", "chain", "tree", "ngram" (see `orthrus_mlx.decoding.steps`).
-        ar_passes, diffusion_passes: forward passes by view, the prompt's not counted.
+        ar_passes, diffusion_passes: forward passes by view. Of the prompt's, only one that gave the first token counts.
         drafted: draft tokens that went through verification.
         accepted: of those, the ones that were emitted.
         accepted_at: accepted_at[i] counts drafts of position i behind the pending token that were accepted;
@@ -37,6 +38,7 @@ class DecodeStats:
     mode: str = "ar"
     exactness: str = ""
     tokens: int = 0
+    given: int = 0
     cycles: int = 0
     steps: dict[str, int] = field(default_factory=dict)
     ar_passes: int = 0

@@ -31,6 +31,8 @@ class Situation:
         ngram_order: tokens of text that the match rests on.
         ngram_tokens: these drafts, where a draft that was read is to be shaped.
         first: the first token of the answer, once it is known.
+        given: whether the pending token's logits came with the prompt: the cycle is a one-token step without a pass,
+            whatever the policy says.
     """
 
     context: int
@@ -39,6 +41,7 @@ class Situation:
     ngram_order: int = 0
     ngram_tokens: Sequence[int] = ()
     first: int | None = None
+    given: bool = False
 
 
 @dataclass(frozen=True)

@@ -84,10 +84,10 @@ class Job:
         """Tell the ticket how much of the prompt is in the cache."""
         self.ticket.progress = min(self.cache.offset, len(self.prompt) - 1), len(self.prompt)
 
-    def begin(self) -> None:
-        """The prompt is read: the first cycle."""
+    def begin(self, logits: mx.array | None) -> None:
+        """The prompt is read: the first cycle. `logits` are those behind its last token (see `Decoder.begin`)."""
         self._started = time.perf_counter()
-        self._decoder.begin(self.prompt)
+        self._decoder.begin(self.prompt, logits)
         self._steps = self._decoder.cycles()
         self.advance(None)
 

@@ -22,7 +22,7 @@ from ..cache import KVCache
 from ..config import MAX_BLOCK_SIZE
 from ..decoding.alone import CLEAR_CACHE_EVERY
 from ..decoding.loop import Read
-from ..decoding.prefill import read_chunk
+from ..decoding.prefill import read_chunk, read_last_chunk
 from ..exactness import Exactness
 from ..model import Model
 from ..passes import Block, run_pass
@@ -131,19 +131,23 @@ class Scheduler:
 
         A chunk is read whole: how much else there is to read must not show in its length.
         """
-        read = 0
+        read, logits = 0, None
         while job.unread:
             start = job.cache.offset
             stop = min((start // self._step + 1) * self._step, start + job.unread)
             if read and read + stop - start > most:
                 return read
-            read_chunk(self._model, mx.array(job.prompt[start:stop], dtype=mx.int32), job.cache)
+            ids = mx.array(job.prompt[start : stop + 1], dtype=mx.int32)
+            if stop < start + job.unread:
+                read_chunk(self._model, ids[:-1], job.cache)
+            else:
+                logits = read_last_chunk(self._model, ids, job.cache, self._exactness)
             job.report_progress()
             self._load.interruptions += 1
             read += stop - start
         if self._prefixes is not None:
             self._prefixes.insert(job.known(), job.cache)
-        self._go_on(job, job.begin)
+        self._go_on(job, job.begin, logits)
         return read
 
     def _run_passes(self) -> None:
