@@ -23,7 +23,7 @@ from .belief import DOUBTFUL, Belief, Usual
 from .calibration import TextShift
 from .costs import AR as AR_VIEW
 from .costs import DIFFUSION, CostTable
-from .options import DEBT_PER_TOKEN, MARGIN, MOST_DEBT, MOST_READ_DEBT, MOST_TREE_GAIN, Means, Option, Options
+from .options import CONTEXT_STEP, DEBT_PER_TOKEN, MARGIN, MOST_DEBT, MOST_READ_DEBT, MOST_TREE_GAIN, Means, Option
 from .policy_memory import FIRST_CREDIT, GAIN_CARRIED, Genre, PolicyMemory
 from .steps import AR, NGRAM, TREE, Candidates, Draft, Outcome, Prediction, Situation, Step
 from .tree import Tree, best_tree
@@ -114,7 +114,7 @@ class AutoPolicy:
         self._costs, self._memory = costs, memory
         self._padded, self._trees = padded, trees
         widths = (*(width for width in WIDTHS if width < block_rows), block_rows)
-        self._options = Options(costs, widths, padded, trees)
+        self._by_context = memory.options(costs, widths, padded, trees)
         self._calibration = memory.calibration(sampled)
         self._ending = tuple(prompt[-1:])
         self._genre: Genre | None = None
@@ -127,7 +127,6 @@ class AutoPolicy:
         self._patience = FIRST_PATIENCE
         self._since_draft = FIRST_PATIENCE
         self._trial = False
-        self._wanted = 0.0
         self._rate = 0.0
         self._order = 0
         self._shaped: _Shaped | None = None
@@ -148,12 +147,12 @@ class AutoPolicy:
             self._steps = 2
             self._predictions.append(_GIVEN)
             return Step(AR)
-        self._options.price(situation.context)
-        plain, least = self._options.target[0], self._options.least_risk
+        options = self._options = self._by_context.at(situation.context)
+        plain, least = options.target[0], options.least_risk
         option = None
         means = self._means(plain)
-        tokens = self._options.expected(self._belief.weights)
-        hopeful = self._options.promise(tokens) > MARGIN
+        tokens = options.expected(self._belief.weights)
+        hopeful = options.promise(tokens) > MARGIN
         if situation.room > 1 and (situation.ngram or means.credit + means.debt >= least):
             due = self._since_draft >= self._patience and means.credit >= least
             if hopeful or situation.ngram or due:
@@ -195,12 +194,14 @@ class AutoPolicy:
 
     def _try(self, situation: Situation, plain: float, means: Means) -> Option | None:
         """A trial, where it can be afforded."""
-        if means.credit < self._wanted * plain:
+        genre = self._genre
+        if genre is not None and means.credit < genre.wanted * plain:
             return None
         trial = self._options.trial(self._belief.usual.weights, situation.room, MOST_CREDIT * plain)
         self._trial = trial is not None and trial.risk <= means.credit
         # Until it is there, there is no need to look again.
-        self._wanted = trial.risk / plain if trial is not None else MOST_CREDIT
+        if genre is not None:
+            genre.wanted = trial.risk / plain if trial is not None else MOST_CREDIT
         return trial if self._trial else None
 
     def _means(self, plain: float) -> Means:
@@ -222,9 +223,9 @@ class AutoPolicy:
 
     def shape(self, step: Step, draft: Draft, situation: Situation) -> Candidates:
         most = min(step.verify_rows, situation.room, len(draft.tokens) + 1)
-        self._options.price(situation.context)
+        self._options = self._by_context.at(situation.context)
         plain = self._options.target[0]
-        spent = self._options.draft_ms(step.draft_rows, situation.context) + 2.0 * self._costs.sync_ms
+        spent = self._draft_ms(step.draft_rows, situation.context) + 2.0 * self._costs.sync_ms
         self._order = situation.ngram_order
         if step.kind == TREE:
             drafted, tokens, rows = self._best_tree(draft, situation, most, plain, spent)
@@ -233,7 +234,7 @@ class AutoPolicy:
             self._chain = [self._first_accepted(confidences) for confidences in draft.confidences[: most - 1]]
             tokens, rows = self._best_rows(list(accumulate(self._chain, mul)), plain, spent)
             candidates = Candidates(tuple(row[0] for row in draft.tokens[: rows - 1]), tuple(range(-1, rows - 2)))
-        self._predictions[-1] = Prediction(tokens, spent + self._options.target_ms(rows, situation.context), plain)
+        self._predictions[-1] = Prediction(tokens, spent + self._target_ms(rows, situation.context), plain)
         return candidates
 
     def _best_tree(
@@ -249,7 +250,7 @@ class AutoPolicy:
         if tree_rows > 1:
             self._learn_tree_gain(tree, chain, tree_rows)
         value, tree_value = (
-            t - self._rate * self._options.target_ms(r, situation.context)
+            t - self._rate * self._target_ms(r, situation.context)
             for t, r in ((tokens, rows), (tree_tokens, tree_rows))
         )
         if tree_value > value + 0.01:
@@ -311,7 +312,7 @@ class AutoPolicy:
             self._learn_steps(outcome, measured)
         else:
             lasted = self._lasted(outcome, measured)
-            self._book(outcome, outcome.tokens - lasted / self._options.target_ms(1, outcome.context))
+            self._book(outcome, outcome.tokens - lasted / self._target_ms(1, outcome.context))
         self._credit = min(self._credit, max(MOST_CREDIT, GAIN_AT_RISK * self._gained))
         carried = self._carried + self._gained * (GAIN_CARRIED if self._gained > 0 else 1.0)
         if self._genre is not None:
@@ -327,17 +328,23 @@ class AutoPolicy:
         for certainty in outcome.certainties:
             self._certain = 0 if certainty < DOUBTFUL else self._certain + 1
         if measured and outcome.tokens >= SETTLED_STEPS:
-            expected = outcome.tokens * self._options.target_ms(1, outcome.context)
+            expected = outcome.tokens * self._target_ms(1, outcome.context)
             self._costs.observe([(AR_VIEW, self._padded(1))], outcome.context, expected, measured)
+
+    def _target_ms(self, rows: int, context: int) -> float:
+        return self._costs.cost(AR_VIEW, self._padded(rows), context // CONTEXT_STEP * CONTEXT_STEP)
+
+    def _draft_ms(self, rows: int, context: int) -> float:
+        return self._costs.cost(DIFFUSION, rows, context // CONTEXT_STEP * CONTEXT_STEP)
 
     def _lasted(self, outcome: Outcome, measured: float) -> float:
         """Milliseconds that a cycle with drafts is taken to have lasted; the cost table learns what was `measured`."""
         passes = [(AR_VIEW, self._padded(outcome.rows))]
-        expected = self._options.target_ms(outcome.rows, outcome.context)
+        expected = self._target_ms(outcome.rows, outcome.context)
         expected += (1 + outcome.step.look) * self._costs.sync_ms
         if outcome.draft_rows:
             passes.append((DIFFUSION, outcome.draft_rows))
-            expected += self._options.draft_ms(outcome.draft_rows, outcome.context)
+            expected += self._draft_ms(outcome.draft_rows, outcome.context)
         if not measured:
             return expected
         self._costs.observe(passes, outcome.context, expected, measured)
@@ -353,7 +360,9 @@ class AutoPolicy:
             self._memory.ngrams.observe(self._order, outcome.drafts, outcome.accepted)
             return
         self._certain = self._certain + outcome.accepted if gain > 0 else 0
-        self._since_draft, self._wanted = 0, 0.0
+        self._since_draft = 0
+        if self._genre is not None:
+            self._genre.wanted = 0.0
         if gain > 0:
             self._patience = FIRST_PATIENCE
         elif self._trial:

@@ -42,8 +42,11 @@ READ_RISK = 0.4
 CONTEXT_STEP = 64
 """Costs are looked up for the context rounded down to a multiple of this."""
 
-STALE = 4
+STALE = 8
 """Corrections of the cost table after which costs are looked up again: one alone changes little."""
+
+MOST_KEPT = 64
+"""Contexts whose options are kept."""
 
 
 @dataclass(frozen=True)
@@ -83,32 +86,25 @@ class Options:
         widths: row counts, ascending, the first being 1.
         padded: rows that a target pass of so many rows is computed with.
         trees: whether a draft that is read may be verified as a tree.
+        context: cached tokens.
+
+    Attributes:
+        target: milliseconds of a target pass, by width.
+        least_risk: the milliseconds that any draft may lose.
     """
 
-    def __init__(self, costs: CostTable, widths: Sequence[int], padded: Callable[[int], int], trees: bool):
+    def __init__(
+        self, costs: CostTable, widths: Sequence[int], padded: Callable[[int], int], trees: bool, context: int = 0
+    ):
         self._costs, self._padded = costs, padded
         self._kind = TREE if trees else CHAIN
         self.widths = tuple(widths)
         self._rows = np.array(widths)
         self._expected = EXPECTED[:, self._rows - 1]
-        self._key = (-1, 0)
-        self.target: list[float] = []
-        self.least_risk = 0.0
-        self._limit: np.ndarray | None = None
-        self._draft_rows = self.widths
-        self._target_rows = tuple(padded(rows) for rows in widths)
-
-    def price(self, context: int) -> None:
-        """Look up what passes cost now: sets `target`, milliseconds by width, and what drafts cost and risk."""
-        step, version = context // CONTEXT_STEP, self._costs.version
-        if step == self._key[0] and version - self._key[1] < STALE:
-            return
-        self._key = step, version
-        context = step * CONTEXT_STEP
-        cost = self._costs.cost
-        sync = self._costs.sync_ms
-        self.target = [cost(AR_VIEW, rows, context) for rows in self._target_rows]
-        draft = [cost(DIFFUSION, rows, context) for rows in self.widths]
+        self._worth: np.ndarray | None = None
+        cost, sync = costs.cost, costs.sync_ms
+        self.target = [cost(AR_VIEW, padded(rows), context) for rows in widths]
+        draft = [cost(DIFFUSION, rows, context) for rows in widths]
         # A wider pass drafts for a narrower one, too, and may be cheaper.
         cheapest = list(range(len(draft)))
         for i in reversed(range(len(draft) - 1)):
@@ -118,19 +114,12 @@ class Options:
         self._unread = [ms + sync for ms in self._passes]
         self._read = [ms + 2.0 * sync for ms in self._passes]
         self._before = np.array([draft[i] + 2.0 * sync for i in cheapest])
-        self._limit = None
         plain = self.target[0]
         self._unread_risk = [ms - plain for ms in self._unread]
         self._read_risk = [
             read - ms + READ_RISK * (ms - plain) for read, ms in zip(self._read, self.target, strict=True)
         ]
         self.least_risk = min([*self._unread_risk[1:], *self._read_risk[1:]], default=math.inf)
-
-    def target_ms(self, rows: int, context: int) -> float:
-        return self._costs.cost(AR_VIEW, self._padded(rows), context // CONTEXT_STEP * CONTEXT_STEP)
-
-    def draft_ms(self, rows: int, context: int) -> float:
-        return self._costs.cost(DIFFUSION, rows, context // CONTEXT_STEP * CONTEXT_STEP)
 
     def _allowed(
         self, tokens: Sequence[float], ms: Sequence[float], risk: Sequence[float], room: int, means: Means
@@ -212,11 +201,11 @@ class Options:
     def _worth_knowing(self) -> np.ndarray:
         """By kind of passage, what a draft that is read is worth there at most, in tokens: one look at it spares many a
         text the reckoning."""
-        if self._limit is None:
+        if self._worth is None:
             goal, gain = MARGIN / self.target[0], 1.0 if self._kind == CHAIN else MOST_TREE_GAIN
             tokens = np.minimum(1.0 + gain * self._expected, self._rows)
-            self._limit = (tokens - goal * np.array(self.target)).max(axis=1) - goal * self._before[1:].min()
-        return self._limit
+            self._worth = (tokens - goal * np.array(self.target)).max(axis=1) - goal * self._before[1:].min()
+        return self._worth
 
     def trial(self, weights: Sequence[float], room: int, most: float) -> Option | None:
         """The draft from which most may be learned for its price: expected gain where there is one, over the risk.
@@ -236,6 +225,37 @@ class Options:
 
     def _looked(self, i: int) -> Step:
         return Step(self._kind, self._draft_rows[i], self.widths[i], look=True)
+
+
+class OptionsByContext:
+    """`Options` at the contexts that a model's texts are at, kept until their costs have changed.
+
+    Args:
+        costs, widths, padded, trees: as of `Options`.
+    """
+
+    def __init__(self, costs: CostTable, widths: Sequence[int], padded: Callable[[int], int], trees: bool):
+        self._costs, self._widths, self._padded, self._trees = costs, tuple(widths), padded, trees
+        self._known: dict[int, tuple[int, Options]] = {}
+
+    def suits(self, costs: CostTable, widths: Sequence[int], padded: Callable[[int], int], trees: bool) -> bool:
+        """Whether it has been made with the same."""
+        mine, yours = (
+            (tuple(widths), [pad(rows) for rows in widths], trees)
+            for widths, pad, trees in ((self._widths, self._padded, self._trees), (widths, padded, trees))
+        )
+        return self._costs is costs and mine == yours
+
+    def at(self, context: int) -> Options:
+        """What could be done behind `context` cached tokens."""
+        step, version = context // CONTEXT_STEP, self._costs.version
+        kept, found = self._known.get(step, (0, None))
+        if found is None or version - kept >= STALE:
+            if len(self._known) == MOST_KEPT:
+                self._known.clear()
+            found = Options(self._costs, self._widths, self._padded, self._trees, step * CONTEXT_STEP)
+            self._known[step] = version, found
+        return found
 
 
 def _fastest(tokens: Sequence[float], ms: Sequence[float], allowed: Sequence[int]) -> int | None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from operator import mul, truediv
 
 from .belief import LONGEST, Usual
 from .calibration import Calibration
+from .costs import CostTable
+from .options import OptionsByContext
 
 FIRST_CREDIT = 0.5
 """One-token steps that a text may lose to drafts that are not accepted before it has earned any: less than any cycle
@@ -68,11 +71,13 @@ class Genre:
         usual: how common predictable passages are.
         credit: one-token steps that the next text may lose; what one text lost, the next ones earn back first.
         most: what `credit` is at most.
+        wanted: the credit that a trial of drafting takes, as far as is known since the last draft.
     """
 
     usual: Usual
     credit: float = FIRST_CREDIT
     most: float = MOST_CARRIED
+    wanted: float = 0.0
 
 
 class PolicyMemory:
@@ -89,6 +94,7 @@ class PolicyMemory:
         self._unfamiliar = Genre(Usual(), most=MOST_UNFAMILIAR)
         self._genres: dict[tuple[int, ...], Genre | None] = {}
         self._calibrations = {False: Calibration(), True: Calibration()}
+        self._options: OptionsByContext | None = None
 
     def genre(self, beginning: tuple[int, ...]) -> Genre:
         """The genre of texts whose prompt's last token and first own token are `beginning`: a list, a heading, a block
@@ -102,6 +108,14 @@ class PolicyMemory:
         if found is None:
             found = self._genres[beginning] = Genre(Usual(self._unfamiliar.usual.weights), self._unfamiliar.credit)
         return found
+
+    def options(
+        self, costs: CostTable, widths: Sequence[int], padded: Callable[[int], int], trees: bool
+    ) -> OptionsByContext:
+        """Looked up once for all texts that ask for the same."""
+        if self._options is None or not self._options.suits(costs, widths, padded, trees):
+            self._options = OptionsByContext(costs, widths, padded, trees)
+        return self._options
 
     def calibration(self, sampled: bool) -> Calibration:
         """Confidence and acceptance go together differently where both views draw with the same noise."""
