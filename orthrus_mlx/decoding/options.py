@@ -23,7 +23,7 @@ MOST_DEBT, MOST_READ_DEBT = 6.0, 10.0
 """Most one-token steps that a text may lose beyond its credit: where its last tokens were certain, and where a draft
 was read, that included, and its confidences speak for it."""
 
-STAKE = 4.0
+STAKE = 5.0
 """How many times the gain expected of a step it may lose beyond the text's credit."""
 
 DEBT_PER_TOKEN = 0.75
@@ -73,7 +73,8 @@ class Means:
 
     def cover(self, risk: float, gain: float) -> bool:
         """Whether a step that loses `risk` at worst and gains `gain` on average may be taken."""
-        return risk <= self.credit + min(STAKE * max(gain, 0.0), self.debt)
+        gain = max(gain, 0.0)
+        return risk <= min(self.credit + self.debt, STAKE * gain)
 
 
 class Options:
