@@ -18,7 +18,7 @@ from benchmarks.policy_workloads import WORKLOADS
 from orthrus_mlx.decoding.auto_policy import INCOME, WIDTHS, AutoPolicy
 from orthrus_mlx.decoding.belief import EXPECTED, RATES, Belief, Usual
 from orthrus_mlx.decoding.calibration import Calibration, TextShift
-from orthrus_mlx.decoding.options import MOST_READ_DEBT, STAKE, Means, Options
+from orthrus_mlx.decoding.options import MOST_READ_DEBT, Means, Options
 from orthrus_mlx.decoding.policy import FixedPolicy
 from orthrus_mlx.decoding.policy_memory import FIRST_CREDIT, NGramRates, PolicyMemory
 from orthrus_mlx.decoding.steps import AR, CHAIN, NGRAM, TREE, Draft, Outcome, Situation, Step
@@ -281,7 +281,7 @@ def test_the_unread_chain_is_the_best_of_all(weights, cycle, per_row, room, cred
         for rows in WIDTHS[1:]:
             ms = costs.cost("diffusion", drafted, 0) + costs.cost("ar", rows, 0) + on.sync_ms
             tokens = 1 + sum(w * sum(r**i for i in range(1, rows)) for w, r in zip(weights, RATES, strict=True))
-            if rows <= min(drafted, room) and ms - 10.0 <= credit + min(STAKE * max(10.0 * tokens - ms, 0.0), debt):
+            if rows <= min(drafted, room) and Means(credit, debt).cover(ms - 10.0, 10.0 * tokens - ms):
                 best = max(best, tokens / ms)
     found = options.unread(options.expected(weights), room, Means(credit, debt))
     assert (found.rate if found else 0.0) == pytest.approx(best)

@@ -23,8 +23,8 @@ MOST_DEBT, MOST_READ_DEBT = 6.0, 10.0
 """Most one-token steps that a text may lose beyond its credit: where its last tokens were certain, and where a draft
 was read, that included, and its confidences speak for it."""
 
-STAKE = 5.0
-"""How many times the gain expected of a step it may lose beyond the text's credit."""
+STAKE_OF_CREDIT, STAKE_OF_DEBT = 3.0, 4.0
+"""How many times the gain expected of a step it may lose of the text's credit, and beyond that."""
 
 DEBT_PER_TOKEN = 0.75
 """A text may get into debt by so many one-token steps for each certain token since the last doubtful one but the first:
@@ -66,7 +66,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Means:
-    """What a step may lose, in milliseconds: the text's credit, and a debt in proportion to the gain expected of it."""
+    """What a step may lose, in milliseconds: credit and debt, each in proportion to the gain expected of the step."""
 
     credit: float
     debt: float = 0.0
@@ -74,7 +74,7 @@ class Means:
     def cover(self, risk: float, gain: float) -> bool:
         """Whether a step that loses `risk` at worst and gains `gain` on average may be taken."""
         gain = max(gain, 0.0)
-        return risk <= min(self.credit + self.debt, STAKE * gain)
+        return risk <= min(self.credit, STAKE_OF_CREDIT * gain) + min(self.debt, STAKE_OF_DEBT * gain)
 
 
 class Options:
