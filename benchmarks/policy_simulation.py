@@ -6,7 +6,8 @@ Texts are replayed (`policy_replay.py`) under the costs of `policy_curves.py`: w
 its own answers (recorded by `record_traces.py`), and invented texts that accept as published for real models. Every
 workload is one process: its texts share what a policy learns about a model, in order; invented ones are of one genre.
 Compared are the loop that always drafts and verifies 32 rows (the published one), the same with 16, and the policy,
-each over one-token steps.
+each over one-token steps. Every cell is run three times, each time with other scatter and nothing learned: one late or
+early cycle turns what the policy does next.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from .policy_workloads import WORKLOADS
 
 TRACES = Path(__file__).parent / "results" / "demo_traces.npz"
 LONG = "real models, 600 tokens"
+
+REPEATS = 3
 
 TREES = "ours"
 """Trees need our attention kernel: only on curves with this word in their name."""
@@ -60,18 +63,24 @@ def main() -> None:
 
 def compared(curve: Curve, texts: Sequence[Trace]) -> tuple[float, float, float]:
     """Speed-ups over one-token steps: auto, fixed 16 rows, fixed 32 rows."""
-    on, memory = curve.machine(), PolicyMemory()
-    costs = on.table()
+    on = curve.machine()
 
-    def auto(text: Trace) -> Policy:
-        trees = TREES in curve.name
-        return AutoPolicy(costs, memory, block_rows=32, prompt=text.prompt, padded=on.padded, trees=trees)
+    def auto() -> Callable[[Trace], Policy]:
+        costs, memory, trees = on.table(), PolicyMemory(), TREES in curve.name
+        return lambda text: AutoPolicy(costs, memory, block_rows=32, prompt=text.prompt, padded=on.padded, trees=trees)
 
-    return speedup(on, texts, auto), *(speedup(on, texts, lambda _, n=n: FixedPolicy(n)) for n in (16, 32))
+    def fixed(rows: int) -> Callable[[], Callable[[Trace], Policy]]:
+        return lambda: lambda text: FixedPolicy(rows)
+
+    return speedup(on, texts, auto), speedup(on, texts, fixed(16)), speedup(on, texts, fixed(32))
 
 
-def speedup(on: Machine, texts: Sequence[Trace], policy: Callable[[Trace], Policy]) -> float:
-    runs = [replay(text, policy(text), on, seed=i) for i, text in enumerate(texts)]
+def speedup(on: Machine, texts: Sequence[Trace], process: Callable[[], Callable[[Trace], Policy]]) -> float:
+    """Of a process's texts one after the other; `process` begins one."""
+    runs = []
+    for repeat in range(REPEATS):
+        policy = process()
+        runs += [replay(text, policy(text), on, seed=100 * repeat + i) for i, text in enumerate(texts)]
     return sum(run.plain_ms for run in runs) / sum(run.ms for run in runs)
 
 
