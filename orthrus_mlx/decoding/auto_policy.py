@@ -4,10 +4,10 @@ Expected tokens come from the text's recent acceptance and certainty (`belief`),
 was read (`calibration`) and from how n-gram matches fared; milliseconds come from the cost table. A step is only taken
 if its worst case, nothing accepted, fits the text's *credit*: a little to begin with, a small share of the time of
 every one-token step, and part of what drafts have gained. A text that looks predictable may go into *debt*, by a few
-times what a step is expected to gain and up to a limit; of a draft that is read before it is verified, only part of
-what verifying it may lose is counted before. So whatever the text does, decoding takes at most that much
-longer than one-token steps, and where these are so cheap that no cycle can repay itself, nothing is drafted at all.
-The first token is a one-token step: with the prompt's last it tells what texts taught that began alike.
+times what a step is expected to gain and up to a limit; before a draft is read, part of what verifying it may lose
+counts, and the rest once its confidences are known. So whatever the text does, decoding takes at most that much longer
+than one-token steps, and where these are so cheap that no cycle can repay itself, nothing is drafted at all. The first
+token is a one-token step: with the prompt's last it tells what texts taught that began alike.
 """
 
 from __future__ import annotations
@@ -144,6 +144,7 @@ class AutoPolicy:
         if self._genre is None and situation.first is not None:
             self._enter(self._memory.genre((*self._ending, situation.first)))
         if situation.given:
+            # It is the text's first step; the ones that follow may come in a run.
             self._steps = 2
             self._predictions.append(_GIVEN)
             return Step(AR)
