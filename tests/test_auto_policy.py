@@ -274,7 +274,7 @@ def test_the_same_text_gives_the_same_steps():
 def test_the_unread_chain_is_the_best_of_all(weights, cycle, per_row, room, credit, debt):
     weights = [weight / sum(weights) for weight in weights]
     on = machine(cycle, per_row)
-    options = Options(on.table(), WIDTHS, int, False)
+    options = Options(on.table(), WIDTHS, int, False, context=0)
     costs = on.table()
     best = 0.0
     for drafted in WIDTHS[1:]:

@@ -23,7 +23,7 @@ from .belief import DOUBTFUL, Belief, Usual
 from .calibration import TextShift
 from .costs import AR as AR_VIEW
 from .costs import DIFFUSION, CostTable
-from .options import CONTEXT_STEP, DEBT_PER_TOKEN, MARGIN, MOST_DEBT, MOST_READ_DEBT, MOST_TREE_GAIN, Means, Option
+from .options import DEBT_PER_TOKEN, MARGIN, MOST_DEBT, MOST_READ_DEBT, MOST_TREE_GAIN, Means, Option
 from .policy_memory import FIRST_CREDIT, GAIN_CARRIED, Genre, PolicyMemory
 from .steps import AR, NGRAM, TREE, Candidates, Draft, Outcome, Prediction, Situation, Step
 from .tree import Tree, best_tree
@@ -226,7 +226,7 @@ class AutoPolicy:
         most = min(step.verify_rows, situation.room, len(draft.tokens) + 1)
         self._options = self._by_context.at(situation.context)
         plain = self._options.target[0]
-        spent = self._draft_ms(step.draft_rows, situation.context) + 2.0 * self._costs.sync_ms
+        spent = self._by_context.draft_ms(step.draft_rows, situation.context) + 2.0 * self._costs.sync_ms
         self._order = situation.ngram_order
         if step.kind == TREE:
             drafted, tokens, rows = self._best_tree(draft, situation, most, plain, spent)
@@ -235,7 +235,7 @@ class AutoPolicy:
             self._chain = [self._first_accepted(confidences) for confidences in draft.confidences[: most - 1]]
             tokens, rows = self._best_rows(list(accumulate(self._chain, mul)), plain, spent)
             candidates = Candidates(tuple(row[0] for row in draft.tokens[: rows - 1]), tuple(range(-1, rows - 2)))
-        self._predictions[-1] = Prediction(tokens, spent + self._target_ms(rows, situation.context), plain)
+        self._predictions[-1] = Prediction(tokens, spent + self._by_context.target_ms(rows, situation.context), plain)
         return candidates
 
     def _best_tree(
@@ -251,7 +251,7 @@ class AutoPolicy:
         if tree_rows > 1:
             self._learn_tree_gain(tree, chain, tree_rows)
         value, tree_value = (
-            t - self._rate * self._target_ms(r, situation.context)
+            t - self._rate * self._by_context.target_ms(r, situation.context)
             for t, r in ((tokens, rows), (tree_tokens, tree_rows))
         )
         if tree_value > value + 0.01:
@@ -313,7 +313,7 @@ class AutoPolicy:
             self._learn_steps(outcome, measured)
         else:
             lasted = self._lasted(outcome, measured)
-            self._book(outcome, outcome.tokens - lasted / self._target_ms(1, outcome.context))
+            self._book(outcome, outcome.tokens - lasted / self._by_context.target_ms(1, outcome.context))
         self._credit = min(self._credit, max(MOST_CREDIT, GAIN_AT_RISK * self._gained))
         carried = self._carried + self._gained * (GAIN_CARRIED if self._gained > 0 else 1.0)
         if self._genre is not None:
@@ -329,23 +329,17 @@ class AutoPolicy:
         for certainty in outcome.certainties:
             self._certain = 0 if certainty < DOUBTFUL else self._certain + 1
         if measured and outcome.tokens >= SETTLED_STEPS:
-            expected = outcome.tokens * self._target_ms(1, outcome.context)
+            expected = outcome.tokens * self._by_context.target_ms(1, outcome.context)
             self._costs.observe([(AR_VIEW, self._padded(1))], outcome.context, expected, measured)
-
-    def _target_ms(self, rows: int, context: int) -> float:
-        return self._costs.cost(AR_VIEW, self._padded(rows), context // CONTEXT_STEP * CONTEXT_STEP)
-
-    def _draft_ms(self, rows: int, context: int) -> float:
-        return self._costs.cost(DIFFUSION, rows, context // CONTEXT_STEP * CONTEXT_STEP)
 
     def _lasted(self, outcome: Outcome, measured: float) -> float:
         """Milliseconds that a cycle with drafts is taken to have lasted; the cost table learns what was `measured`."""
         passes = [(AR_VIEW, self._padded(outcome.rows))]
-        expected = self._target_ms(outcome.rows, outcome.context)
+        expected = self._by_context.target_ms(outcome.rows, outcome.context)
         expected += (1 + outcome.step.look) * self._costs.sync_ms
         if outcome.draft_rows:
             passes.append((DIFFUSION, outcome.draft_rows))
-            expected += self._draft_ms(outcome.draft_rows, outcome.context)
+            expected += self._by_context.draft_ms(outcome.draft_rows, outcome.context)
         if not measured:
             return expected
         self._costs.observe(passes, outcome.context, expected, measured)

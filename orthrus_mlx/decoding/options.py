@@ -95,15 +95,15 @@ class Options:
     """
 
     def __init__(
-        self, costs: CostTable, widths: Sequence[int], padded: Callable[[int], int], trees: bool, context: int = 0
+        self, costs: CostTable, widths: Sequence[int], padded: Callable[[int], int], trees: bool, context: int
     ):
-        self._costs, self._padded = costs, padded
+        self._sync_ms = costs.sync_ms
         self._kind = TREE if trees else CHAIN
         self.widths = tuple(widths)
         self._rows = np.array(widths)
         self._expected = EXPECTED[:, self._rows - 1]
         self._worth: np.ndarray | None = None
-        cost, sync = costs.cost, costs.sync_ms
+        cost, sync = costs.cost, self._sync_ms
         self.target = [cost(AR_VIEW, padded(rows), context) for rows in widths]
         draft = [cost(DIFFUSION, rows, context) for rows in widths]
         # A wider pass drafts for a narrower one, too, and may be cheaper.
@@ -142,7 +142,7 @@ class Options:
         """The drafts that cost no pass worth verifying most; accepted[d] is expected of the first d of them."""
         usable = bisect_right(self.widths, len(accepted))
         tokens = [1.0 + accepted[rows - 1] for rows in self.widths[:usable]]
-        ms = [ms + self._costs.sync_ms for ms in self.target[:usable]]
+        ms = [ms + self._sync_ms for ms in self.target[:usable]]
         # There is no evidence for a match that a debt could be taken on.
         allowed = [i for i in range(1, usable) if ms[i] - self.target[0] <= means.credit]
         i = _fastest(tokens, ms, allowed)
@@ -239,14 +239,6 @@ class OptionsByContext:
         self._costs, self._widths, self._padded, self._trees = costs, tuple(widths), padded, trees
         self._known: dict[int, tuple[int, Options]] = {}
 
-    def suits(self, costs: CostTable, widths: Sequence[int], padded: Callable[[int], int], trees: bool) -> bool:
-        """Whether it has been made with the same."""
-        mine, yours = (
-            (tuple(widths), [pad(rows) for rows in widths], trees)
-            for widths, pad, trees in ((self._widths, self._padded, self._trees), (widths, padded, trees))
-        )
-        return self._costs is costs and mine == yours
-
     def at(self, context: int) -> Options:
         """What could be done behind `context` cached tokens."""
         step, version = context // CONTEXT_STEP, self._costs.version
@@ -257,6 +249,14 @@ class OptionsByContext:
             found = Options(self._costs, self._widths, self._padded, self._trees, step * CONTEXT_STEP)
             self._known[step] = version, found
         return found
+
+    def target_ms(self, rows: int, context: int) -> float:
+        """What a target pass costs now."""
+        return self._costs.cost(AR_VIEW, self._padded(rows), context // CONTEXT_STEP * CONTEXT_STEP)
+
+    def draft_ms(self, rows: int, context: int) -> float:
+        """What a diffusion pass costs now."""
+        return self._costs.cost(DIFFUSION, rows, context // CONTEXT_STEP * CONTEXT_STEP)
 
 
 def _fastest(tokens: Sequence[float], ms: Sequence[float], allowed: Sequence[int]) -> int | None:

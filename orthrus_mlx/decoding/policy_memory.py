@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
 from operator import mul, truediv
@@ -94,7 +94,7 @@ class PolicyMemory:
         self._unfamiliar = Genre(Usual(), most=MOST_UNFAMILIAR)
         self._genres: dict[tuple[int, ...], Genre | None] = {}
         self._calibrations = {False: Calibration(), True: Calibration()}
-        self._options: OptionsByContext | None = None
+        self._options: tuple[tuple, OptionsByContext] | None = None
 
     def genre(self, beginning: tuple[int, ...]) -> Genre:
         """The genre of texts whose prompt's last token and first own token are `beginning`: a list, a heading, a block
@@ -110,12 +110,13 @@ class PolicyMemory:
         return found
 
     def options(
-        self, costs: CostTable, widths: Sequence[int], padded: Callable[[int], int], trees: bool
+        self, costs: CostTable, widths: tuple[int, ...], padded: Callable[[int], int], trees: bool
     ) -> OptionsByContext:
         """Looked up once for all texts that ask for the same."""
-        if self._options is None or not self._options.suits(costs, widths, padded, trees):
-            self._options = OptionsByContext(costs, widths, padded, trees)
-        return self._options
+        asked = costs, widths, padded, trees
+        if self._options is None or self._options[0] != asked:
+            self._options = asked, OptionsByContext(*asked)
+        return self._options[1]
 
     def calibration(self, sampled: bool) -> Calibration:
         """Confidence and acceptance go together differently where both views draw with the same noise."""
