@@ -193,7 +193,7 @@ def replay(
                 ahead = _asked(trace, policy, text, emitted + tokens, ngrams, beyond, lacking=1)
             text.extend(trace.answer[emitted + tokens - 1 : emitted + tokens])
             longer = sum(machine.cold[warm : warm + tokens])
-            passes = 0 if given else tokens + longer
+            passes = tokens + longer - given
             ms = passes * machine.cost(AR_VIEW, machine.padded(1), context) * noise
             warm += tokens
             if tokens == step.steps:
@@ -220,7 +220,7 @@ def replay(
         emitted += tokens
         run.tokens += tokens
         run.ms += ms
-        run.plain_ms += (0 if given else tokens) * machine.cost(AR_VIEW, machine.padded(1), context)
+        run.plain_ms += (tokens - given) * machine.cost(AR_VIEW, machine.padded(1), context)
     return run
 
 
@@ -240,8 +240,8 @@ def _asked(
     first = trace.answer[0] if emitted > lacking else None
     situation = Situation(len(trace.prompt) + emitted - 1, room, len(tokens), order, first=first, given=given)
     step = policy.step(situation)
-    if given or step.kind == AR:
-        return situation, Step(AR) if given else step
+    if step.kind == AR:
+        return situation, step
     rows = min(step.verify_rows, room)
     return situation, Step(AR) if rows < 2 else replace(step, verify_rows=rows)
 

@@ -247,7 +247,13 @@ def test_the_prompt_s_last_pass_gives_the_logits_and_the_row_of_a_one_token_step
     assert same(rows_of(cache), rows_of(stepwise))
 
 
-@pytest.mark.parametrize("mode", ["ar", "diffusion", "auto"])
+def test_full_blocks_begin_at_once() -> None:
+    stats = DecodeStats()
+    list(mlx_generate(through_numpy(), tiny.prompt(3, 12), None, 20, 0.7, mode="diffusion", seed=1, stats=stats))
+    assert stats.given == 0 and set(stats.steps) == {"chain"}
+
+
+@pytest.mark.parametrize("mode", ["ar", "auto"])
 @pytest.mark.parametrize("by_hand", [False, True])
 def test_the_first_token_comes_with_the_prompt_and_takes_no_pass(
     mode: str, by_hand: bool, monkeypatch: pytest.MonkeyPatch

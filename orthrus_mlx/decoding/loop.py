@@ -214,8 +214,9 @@ class Decoder:
         if run is None or run.left == 0:
             situation = self._situation(room)
             step = self._within(self.policy.step(situation), room)
-            if situation.given:
-                step = Step(AR)
+            if step.kind != AR:
+                # What is drafted is verified in one pass with the pending token.
+                self._given = None
             if step.kind != AR or self._by_hand:
                 self._run = None
                 drafted = (yield from self._draft(pending, step)) if step.draft_rows > 1 else None

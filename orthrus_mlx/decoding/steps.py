@@ -31,8 +31,7 @@ class Situation:
         ngram_order: tokens of text that the match rests on.
         ngram_tokens: these drafts, where a draft that was read is to be shaped.
         first: the first token of the answer, once it is known.
-        given: whether the pending token's logits came with the prompt: the cycle is a one-token step without a pass,
-            whatever the policy says.
+        given: whether the pending token's logits came with the prompt, so that a one-token step takes no pass.
     """
 
     context: int
